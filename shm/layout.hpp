@@ -51,8 +51,8 @@ enum class ProcessCounter : std::uint32_t {
     growth_refused = 7,      // A cap, a limit or a full file system stood in the way.
     raw_clones = 8,          // Children of a raw clone(2): they record nothing.
     misuses = 9,             // Scopes detached out of order or on another thread, and the like.
-    attributes_dropped = 10,
-    invalid_attributes = 11, // Empty keys and the like.
+    heap_closed = 10,        // Spans of `heap_spans` that have ended.
+    dropped_no_lane = 11,    // Part of DropReason::no_lane: the ending thread had no lane to count in.
     count_
 };
 inline constexpr std::uint32_t process_counters_max = 32;
@@ -211,6 +211,7 @@ static_assert(offsetof(ControlPage, content) == 16384);
 
 // Names in the ring directory.
 inline constexpr char ring_suffix[] = ".ring";        // <32 hex digits>.ring
+inline constexpr char temporary_suffix[] = ".tmp";    // A segment being made where O_TMPFILE or /proc is missing.
 inline constexpr char control_name[] = "control";
 inline constexpr char status_name[] = "status";
 inline constexpr char spool_name[] = "spool";

@@ -1,0 +1,166 @@
+// The boundary between the API (headers, in any library) and the client (once in a process): ABI v1.
+//
+// Used by: the API's inline functions and the client's table (client/src/table.cpp). Users do not include it.
+// Threads: any; a Span is used by one thread at a time, which need not be the one that started it.
+// A library that was built against an older minor version keeps working: entries and fields are only ever
+// appended, and `size` says how many there are. Without a client every call is a no-op.
+#pragma once
+
+#include "oteld/detail/record.hpp"
+
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+
+namespace oteld::abi {
+
+// A W3C tracestate header value, immutable and shared by reference count; malloc'ed as one piece.
+struct TraceState {
+    std::atomic<std::uint32_t> references;
+    std::uint32_t bytes;
+    // The text follows.
+};
+
+inline void retain(TraceState* state) noexcept {
+    if (state != nullptr) state->references.fetch_add(1, std::memory_order_relaxed);
+}
+
+inline void release(TraceState* state) noexcept {
+    // Acquire and release: the last one to let go sees what all others did before they let go.
+    if (state != nullptr && state->references.fetch_sub(1, std::memory_order_acq_rel) == 1) std::free(state);
+}
+
+// What identifies a span to its children. All zero: no span.
+struct Context {
+    std::uint8_t trace_id[16];
+    std::uint8_t span_id[8];
+    std::uint8_t flags;      // W3C trace flags: 1 sampled, 2 random trace id.
+    std::uint8_t remote;     // 1: came in over the wire.
+    std::uint8_t reserved[6];
+    TraceState* trace_state; // Owned reference; null: none.
+};
+static_assert(sizeof(Context) == 40);
+
+struct Limits {              // Per provider; constant while a span lives.
+    std::uint32_t attributes = 128;
+    std::uint32_t value_length = UINT32_MAX;   // Characters of a string, bytes of a byte string.
+    std::uint32_t events = 128;
+    std::uint32_t links = 128;
+    std::uint32_t event_attributes = 128;
+    std::uint32_t link_attributes = 128;
+};
+
+inline constexpr std::uint32_t key_hashes_max = 16;
+
+// A span under construction. Plain data, moved with memcpy. `record` is null when nothing is recorded; then
+// only `context` means anything. Bytes go to `cursor` (room until `end`) and count once published.
+struct Span {
+    detail::SpanRecord* record;
+    std::uint8_t* cursor;
+    std::uint8_t* end;
+    void* owner;                       // The client's: the lane whose slot this is.
+    std::uint64_t generation;          // The client's: changes in a fork's child.
+    const Limits* limits;
+    std::uint32_t slot;                // The client's.
+    std::uint32_t attributes;          // Distinct keys kept so far.
+    std::uint32_t dropped_attributes;
+    std::uint32_t events;
+    std::uint32_t dropped_events;
+    std::uint32_t links;
+    std::uint32_t dropped_links;
+    std::uint32_t description_bytes;   // Status description: the bytes from `end` on, inside the buffer.
+    std::uint32_t key_hashes_used;
+    std::uint16_t key_hashes[key_hashes_max];
+    Context context;
+};
+
+struct Start {
+    const void* scope;                 // From Table::scope.
+    const char* name;
+    std::size_t name_bytes;
+    const Context* parent;             // Null: the current context of this thread. All zero: a root.
+    std::uint64_t start_unix_ns;       // 0: now.
+    std::uint32_t kind;                // OTLP number; 0 means internal.
+    std::uint32_t reserved;
+};
+
+struct ScopeInfo {
+    const char* name;
+    std::size_t name_bytes;
+    const char* version;
+    std::size_t version_bytes;
+    const char* schema_url;
+    std::size_t schema_url_bytes;
+    const void* attributes;            // Encoded KeyValue fields with tag 3 (InstrumentationScope.attributes).
+    std::size_t attributes_bytes;
+    const void* provider;              // Null: the global one.
+};
+
+struct Table {
+    std::uint32_t size;
+    std::uint32_t version;
+    // Interns a scope for the life of the process. Never null. May allocate and lock: call it once, not per span.
+    const void* (*scope)(const ScopeInfo*) noexcept;
+    // Fills *span. The span is visible to crash recovery after the first publish().
+    void (*start)(Span* span, const Start* options) noexcept;
+    // Makes room for `bytes` more. False: no room is to be had; drop what did not fit and count it.
+    bool (*grow)(Span* span, std::size_t bytes) noexcept;
+    // Hands the span over; clears `record`. 0: now.
+    void (*end)(Span* span, std::uint64_t end_unix_ns) noexcept;
+    std::uint64_t (*now)() noexcept;   // As it goes into a record: ticks with time_is_ticks, or Unix nanoseconds.
+    // The context of this thread, valid until it is next changed by this thread. Never null.
+    const Context* (*current)() noexcept;
+    // Makes *context current (taking a reference) and moves what was current into *previous.
+    void (*attach)(const Context* context, Context* previous) noexcept;
+    // Restores *previous (consumed). `attached` is what attach() had made current: a mismatch is counted as misuse.
+    void (*detach)(const Context* attached, Context* previous) noexcept;
+    // Waits until everything that ended before is safe in the daemon's spool. False: timeout or no daemon.
+    bool (*flush)(std::uint64_t timeout_ns) noexcept;
+};
+
+}  // namespace oteld::abi
+
+// The one symbol: strong in the client, weak here.
+extern "C" const oteld::abi::Table* oteld_client_v1(void) __attribute__((weak));
+
+namespace oteld::abi {
+
+inline std::atomic<const Table*> table_cache{nullptr};
+inline constexpr Table no_client{};
+
+inline const Table* find_client() noexcept {
+    using Entry = const Table* (*)();
+    Entry entry = &oteld_client_v1;
+    // A -no-pie program under LD_PRELOAD has a null weak reference, as a plugin of a program with a static client may.
+    if (entry == nullptr) entry = reinterpret_cast<Entry>(dlsym(RTLD_DEFAULT, "oteld_client_v1"));
+    const Table* found = entry != nullptr ? entry() : &no_client;
+    table_cache.store(found, std::memory_order_release);
+    return found;
+}
+
+// Null: there is no client in this process.
+inline const Table* client() noexcept {
+    const Table* table = table_cache.load(std::memory_order_acquire);
+    if (__builtin_expect(table == nullptr, 0)) table = find_client();
+    return table == &no_client ? nullptr : table;
+}
+
+// In front of each record under construction, in a slot or on the heap: how many of its bytes are valid.
+inline constexpr std::size_t control_bytes = 64;
+
+// Makes everything up to `cursor` part of what survives a crash. Release: pairs with the recovery's acquire.
+inline void publish(Span& span) noexcept {
+    auto* published = reinterpret_cast<std::uint32_t*>(reinterpret_cast<std::uint8_t*>(span.record) - control_bytes);
+    const auto bytes = static_cast<std::uint32_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
+    __atomic_store_n(published, bytes, __ATOMIC_RELEASE);
+}
+
+inline bool room(Span& span, std::size_t bytes) noexcept {
+    if (__builtin_expect(static_cast<std::size_t>(span.end - span.cursor) >= bytes, 1)) return true;
+    return client()->grow(&span, bytes);
+}
+
+}  // namespace oteld::abi

@@ -1,0 +1,199 @@
+// A span: a move-only value that ends once, at end() or when it is destroyed.
+//
+// Used by: everybody. Made by Tracer::span() and Tracer::scope().
+// Threads: one at a time; it may be handed to another thread and end there. Never throws, blocks or, below 16 KiB
+// of content, allocates. Without a client, or when the sampler said no, every call returns at once.
+// Times are std::chrono::system_clock time points; {} means now.
+// https://opentelemetry.io/docs/specs/otel/trace/api/#span
+#pragma once
+
+#include "oteld/detail/encode.hpp"
+
+#include <chrono>
+#include <cxxabi.h>
+#include <exception>
+#include <typeinfo>
+
+namespace oteld {
+
+enum class Kind : std::uint8_t { internal = 1, server = 2, client = 3, producer = 4, consumer = 5 };  // OTLP numbers.
+inline constexpr Kind internal = Kind::internal;
+inline constexpr Kind server = Kind::server;
+inline constexpr Kind client = Kind::client;
+inline constexpr Kind producer = Kind::producer;
+inline constexpr Kind consumer = Kind::consumer;
+
+enum class Status : std::uint8_t { unset = 0, ok = 1, error = 2 };  // OTLP numbers.
+
+using Time = std::chrono::system_clock::time_point;
+
+namespace detail {
+inline std::uint64_t unix_ns(Time time) noexcept {
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count());
+}
+}  // namespace detail
+
+class Span {
+public:
+    Span() noexcept { raw_.record = nullptr, raw_.context = {}; }
+    Span(const Span&) = delete;
+    Span& operator=(const Span&) = delete;
+    Span(Span&& other) noexcept { take(other); }
+    Span& operator=(Span&& other) noexcept {
+        if (this != &other) {
+            finish();
+            take(other);
+        }
+        return *this;
+    }
+    ~Span() { finish(); }
+
+    // False: nothing is recorded (no client, not sampled, or already ended); attributes need not be computed.
+    [[nodiscard]] bool recording() const noexcept { return raw_.record != nullptr; }
+    // Valid also after the end, and for spans that are not sampled.
+    [[nodiscard]] SpanContext context() const noexcept { return SpanContext(raw_.context); }
+
+    // A key set twice keeps its last value. What can be a value: value.hpp.
+    template <class T>
+    [[gnu::always_inline]] Span& set(std::string_view key, const T& value) noexcept {
+        if (raw_.record != nullptr) {
+            detail::set_one(raw_, key, value);
+            abi::publish(raw_);
+        }
+        return *this;
+    }
+    Span& set(std::string_view key, Attributes map) noexcept { return set(key, Value(map)); }
+    Span& set(std::string_view key, std::initializer_list<Scalar> array) noexcept { return set(key, Value(array)); }
+    Span& set(Attributes attributes) noexcept { return set(attributes.begin(), attributes.size()); }
+    Span& set(const Attribute* first, std::size_t count) noexcept {
+        if (raw_.record == nullptr) return *this;
+        for (std::size_t i = 0; i < count; ++i) detail::set_any(raw_, first[i].key, first[i].value);
+        abi::publish(raw_);
+        return *this;
+    }
+
+    Span& event(std::string_view name, Attributes attributes = {}, Time time = {}) noexcept {
+        return event(name, attributes.begin(), attributes.size(), time);
+    }
+    Span& event(std::string_view name, const Attribute* first, std::size_t count, Time time = {}) noexcept {
+        if (raw_.record == nullptr) return *this;
+        detail::add_event(raw_, name, {first, count, raw_.limits->event_attributes},
+                          time == Time{} ? abi::client()->now() : detail::unix_ns(time), raw_.limits->value_length);
+        abi::publish(raw_);
+        return *this;
+    }
+
+    Span& link(const SpanContext& other, Attributes attributes = {}) noexcept {
+        return link(other, attributes.begin(), attributes.size());
+    }
+    // A link without a valid context is kept only if it has attributes or trace state.
+    Span& link(const SpanContext& other, const Attribute* first, std::size_t count) noexcept {
+        if (raw_.record == nullptr || (!other.valid() && count == 0 && other.trace_state().empty())) return *this;
+        detail::add_link(raw_, other, {first, count, raw_.limits->link_attributes});
+        abi::publish(raw_);
+        return *this;
+    }
+
+    // Ok > Error > Unset: ok is final, unset changes nothing. A description counts only with error.
+    Span& status(Status code, std::string_view description = {}) noexcept {
+        if (raw_.record == nullptr || code == Status::unset || code_now() == Status::ok) return *this;
+        raw_.record->kind_status =
+            static_cast<std::uint8_t>((raw_.record->kind_status & 15U) | static_cast<unsigned>(code) << 4);
+        describe(code == Status::error ? description : std::string_view());
+        return *this;
+    }
+    Span& error(std::string_view description = {}) noexcept { return status(Status::error, description); }
+
+    // An event "exception" with exception.type and exception.message. The status is the caller's to set.
+    Span& exception(const std::exception& e) noexcept { return exception(type_name(typeid(e)).text, e.what()); }
+    Span& exception(std::string_view type, std::string_view message, std::string_view stacktrace = {}) noexcept {
+        const Attribute attributes[] = {{"exception.type", type}, {"exception.message", message},
+                                        {"exception.stacktrace", stacktrace}};
+        return event("exception", attributes, stacktrace.empty() ? 2 : 3);
+    }
+
+    Span& name(std::string_view name) noexcept {  // The last name counts.
+        if (raw_.record == nullptr || !abi::room(raw_, detail::wire::bytes_field_bytes(5, name.size()))) return *this;
+        raw_.cursor = detail::wire::put_bytes(raw_.cursor, 5, name.data(), name.size());
+        abi::publish(raw_);
+        return *this;
+    }
+
+    // Only the first end counts; afterwards the span records nothing.
+    void end(Time time = {}) noexcept {
+        if (raw_.record != nullptr) abi::client()->end(&raw_, time == Time{} ? 0 : detail::unix_ns(time));
+    }
+
+    [[nodiscard]] abi::Span& raw() noexcept { return raw_; }
+
+private:
+    struct TypeName {
+        char* demangled;
+        const char* text;
+        TypeName(const TypeName&) = delete;
+        explicit TypeName(const std::type_info& type) noexcept
+            : demangled(abi_demangle(type.name())), text(demangled != nullptr ? demangled : type.name()) {}
+        ~TypeName() { std::free(demangled); }
+        static char* abi_demangle(const char* name) noexcept {
+            int status = 0;
+            return __cxxabiv1::__cxa_demangle(name, nullptr, nullptr, &status);
+        }
+    };
+    static TypeName type_name(const std::type_info& type) noexcept { return TypeName(type); }
+
+    [[nodiscard]] Status code_now() const noexcept { return static_cast<Status>(raw_.record->kind_status >> 4); }
+    // The description lies at the far end of the buffer, behind `end`; a later one replaces it.
+    void describe(std::string_view text) noexcept {
+        raw_.end += raw_.description_bytes;
+        raw_.description_bytes = 0;
+        text = text.substr(0, 16384);
+        if (text.empty() || !abi::room(raw_, text.size())) return;
+        raw_.end -= text.size();
+        std::memcpy(raw_.end, text.data(), text.size());
+        raw_.description_bytes = static_cast<std::uint32_t>(text.size());
+    }
+    void take(Span& other) noexcept {
+        std::memcpy(static_cast<void*>(&raw_), &other.raw_, sizeof raw_);
+        other.raw_.record = nullptr;
+        other.raw_.context = {};
+    }
+    void finish() noexcept {
+        if (raw_.record != nullptr) end();
+        abi::release(std::exchange(raw_.context.trace_state, nullptr));
+    }
+
+    abi::Span raw_;
+};
+
+// A span that is current on this thread until the end of its block; leaving by an exception sets status ERROR.
+class ScopedSpan : public Span {
+public:
+    ScopedSpan() noexcept = default;
+    explicit ScopedSpan(Span&& span) noexcept
+        : Span(std::move(span)), exceptions_(std::uncaught_exceptions()), scope_(raw().context) {}
+    ScopedSpan(ScopedSpan&&) noexcept = default;
+    ScopedSpan& operator=(ScopedSpan&& other) noexcept {
+        if (this != &other) {
+            end();
+            Span::operator=(std::move(other));
+            exceptions_ = other.exceptions_;
+            scope_ = std::move(other.scope_);
+        }
+        return *this;
+    }
+    ~ScopedSpan() {
+        if (recording() && std::uncaught_exceptions() > exceptions_) error("left by an exception");
+    }
+    // Ends the span and makes its parent current again.
+    void end(Time time = {}) noexcept {
+        Span::end(time);
+        scope_.detach();
+    }
+
+private:
+    int exceptions_ = 0;
+    ContextScope scope_;
+};
+
+}  // namespace oteld
