@@ -70,7 +70,7 @@ struct Application {
 
     // Filled by the observer.
     double spans_per_s = 0;           // started, over the last 10 s
-    std::uint64_t lost_recently = 0;  // dropped, lost or rejected in the last minute
+    std::uint64_t lost_recently = 0;  // dropped or lost with it in the last minute
 };
 
 // started - everything accounted for. 0 when nothing moves; while spans flow it may be off by what
@@ -106,7 +106,9 @@ struct Exporter {
     Counts rejected;                    // since start of the daemon
     std::vector<std::string> warnings;  // what a backend warned of, settings that do not fit, ...
 
-    double delivered_per_s = 0;  // observer, over the last 10 s
+    // Filled by the observer.
+    double delivered_per_s = 0;           // over the last 10 s
+    std::uint64_t rejected_recently = 0;  // in the last minute
 };
 
 struct Spool {
