@@ -13,6 +13,8 @@
 #include <utility>
 
 #include "shm/layout.hpp"
+#include "shm/segment_map.hpp"
+#include "shm/unique_fd.hpp"
 
 namespace oteld::status {
 namespace {
@@ -33,24 +35,6 @@ std::int64_t now_ns(clockid_t clock) noexcept {
     timespec now{};
     clock_gettime(clock, &now);
     return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
-}
-
-// Zero where the kernel does not say: two unknown boots then count as the same.
-void read_boot_id(std::uint8_t (&id)[16]) noexcept {
-    std::memset(id, 0, sizeof id);
-    std::FILE* file = std::fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (file == nullptr) return;
-    char text[64] = {};
-    const std::size_t bytes = std::fread(text, 1, sizeof text - 1, file);
-    std::fclose(file);
-    std::size_t digits = 0;
-    for (std::size_t i = 0; i < bytes && digits < 32; ++i) {
-        const char c = text[i];
-        const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (digit < 0) continue;
-        id[digits / 2] = static_cast<std::uint8_t>(id[digits / 2] << 4 | digit);
-        ++digits;
-    }
 }
 
 bool write_all(int fd, const void* data, std::size_t bytes, std::uint64_t offset) noexcept {
@@ -96,19 +80,22 @@ std::string random_name() {
 
 }  // namespace
 
-StatusPage::StatusPage(std::string directory, std::string temporary_name, int fd)
-    : directory_(std::move(directory)), temporary_name_(std::move(temporary_name)), fd_(fd) {
+StatusPage::StatusPage(std::string directory, std::string temporary_name, shm::UniqueFd fd)
+    : directory_(std::move(directory)),
+      temporary_name_(std::move(temporary_name)),
+      fd_(std::move(fd)) {
     header_.magic = page_magic;
     header_.major = page_major;
     header_.pid = static_cast<std::uint32_t>(getpid());
     header_.half_bytes = page_half_bytes;
-    read_boot_id(header_.boot_id);
+    const shm::BootId boot_id = shm::current_boot_id();
+    std::memcpy(header_.boot_id, boot_id.data(), boot_id.size());
 }
 
 StatusPage::StatusPage(StatusPage&& other) noexcept
     : directory_(std::move(other.directory_)),
       temporary_name_(std::exchange(other.temporary_name_, {})),
-      fd_(std::exchange(other.fd_, -1)),
+      fd_(std::move(other.fd_)),
       header_(other.header_) {}
 
 StatusPage& StatusPage::operator=(StatusPage&& other) noexcept {
@@ -121,36 +108,25 @@ StatusPage& StatusPage::operator=(StatusPage&& other) noexcept {
 
 StatusPage::~StatusPage() {
     if (!temporary_name_.empty()) unlink((directory_ + "/" + temporary_name_).c_str());
-    if (fd_ >= 0) close(fd_);
 }
 
 Result<StatusPage> StatusPage::create(const std::string& directory) {
     std::string name = random_name();
     const std::string path = directory + "/" + name;
-    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) return failed(ErrorCode::io, path, "cannot create the status page");
-    StatusPage page(directory, std::move(name), fd);
+    shm::UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!fd) return failed(ErrorCode::io, path, "cannot create the status page");
+    StatusPage page(directory, std::move(name), std::move(fd));
     // Allocated up front: with a full file system the heartbeat and a document of the usual size
     // still go in.
     for (const std::uint64_t offset :
          {std::uint64_t{0}, page_halves_offset, page_halves_offset + page_half_bytes}) {
         const auto bytes = static_cast<off_t>(offset == 0 ? page_halves_offset : reserved_bytes);
-        errno = posix_fallocate(fd, static_cast<off_t>(offset), bytes);
+        errno = posix_fallocate(page.fd_.get(), static_cast<off_t>(offset), bytes);
         if (errno != 0) return failed(ErrorCode::full, path, "no room for the status page");
     }
-    if (fchmod(fd, 0644) != 0)
+    if (fchmod(page.fd_.get(), 0644) != 0)
         return failed(ErrorCode::io, path, "cannot make the status page readable");
-    page.take_lock();
     return page;
-}
-
-// Whoever may read the file can hold a read lock that keeps ours off: then the heartbeat alone has
-// to do.
-void StatusPage::take_lock() {
-    struct flock lock {};
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    header_.locked = fcntl(fd_, F_SETLK, &lock) == 0 ? 1 : 0;
 }
 
 Result<void> StatusPage::write_header() {
@@ -158,24 +134,21 @@ Result<void> StatusPage::write_header() {
     header_.heartbeat_monotonic_ns = now_ns(CLOCK_MONOTONIC);
     header_.heartbeats += 1;
     header_.header_checksum = checksum(&header_, offsetof(PageHeader, header_checksum));
-    if (!write_all(fd_, &header_, sizeof header_, 0)) {
+    if (!write_all(fd_.get(), &header_, sizeof header_, 0)) {
         return failed(ErrorCode::io, directory_ + "/" + shm::status_name,
                       "cannot write the heartbeat");
     }
     return {};
 }
 
-Result<void> StatusPage::beat() {
-    if (header_.locked == 0) take_lock();
-    return write_header();
-}
+Result<void> StatusPage::beat() { return write_header(); }
 
 Result<void> StatusPage::publish(std::string_view document) {
     const std::string path = directory_ + "/" + shm::status_name;
     const std::uint64_t half = 1 - header_.active;
     errno = EFBIG;
     if (document.size() > page_half_bytes ||
-        !write_all(fd_, document.data(), document.size(),
+        !write_all(fd_.get(), document.data(), document.size(),
                    page_halves_offset + half * page_half_bytes)) {
         const Error error = failed(ErrorCode::full, path, "cannot write the status page");
         header_.documents_unwritten += 1;
@@ -199,16 +172,6 @@ Result<void> StatusPage::publish(std::string_view document) {
 
 namespace {
 
-struct Descriptor {
-    int fd;
-    explicit Descriptor(int value) : fd(value) {}
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    ~Descriptor() {
-        if (fd >= 0) close(fd);
-    }
-};
-
 // In a sticky directory anybody may create a file of this name: only the directory's owner, root
 // and the reader himself are believed.
 Result<void> check_owner(int fd, const std::string& directory, const std::string& path) {
@@ -225,13 +188,6 @@ Result<void> check_owner(int fd, const std::string& directory, const std::string
                          ", who does not own the directory; it is not the daemon's"};
     }
     return {};
-}
-
-bool writer_holds_lock(int fd) noexcept {
-    struct flock lock {};
-    lock.l_type = F_RDLCK;
-    lock.l_whence = SEEK_SET;
-    return fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type == F_WRLCK;
 }
 
 enum class Read { whole, torn, wrong, future };
@@ -253,22 +209,19 @@ Read read_once(int fd, PageHeader& header, std::string& document) {
                                                                                   : Read::torn;
 }
 
-PageView make_view(int fd, const PageHeader& header, std::string document) {
+PageView make_view(const PageHeader& header, std::string document) {
     PageView view;
     view.document = std::move(document);
     view.pid = header.pid;
     view.heartbeat_ns = header.heartbeat_ns;
     view.document_ns = header.document_ns;
     view.documents_unwritten = header.documents_unwritten;
-    std::uint8_t boot_id[16];
-    read_boot_id(boot_id);
-    view.other_boot = std::memcmp(boot_id, header.boot_id, sizeof boot_id) != 0;
+    const shm::BootId boot_id = shm::current_boot_id();
+    view.other_boot = std::memcmp(boot_id.data(), header.boot_id, boot_id.size()) != 0;
     const clockid_t clock = view.other_boot ? CLOCK_REALTIME : CLOCK_MONOTONIC;
     view.heartbeat_age_ns =
         now_ns(clock) - (view.other_boot ? header.heartbeat_ns : header.heartbeat_monotonic_ns);
     if (view.heartbeat_age_ns < 0) view.heartbeat_age_ns = 0;  // Another time namespace.
-    const bool beats = !view.other_boot && view.heartbeat_age_ns < page_hangs_after_ns;
-    view.alive = header.locked != 0 ? writer_holds_lock(fd) : beats;
     return view;
 }
 
@@ -276,19 +229,19 @@ PageView make_view(int fd, const PageHeader& header, std::string document) {
 
 Result<PageView> read_page(const std::string& directory) {
     const std::string path = directory + "/" + shm::status_name;
-    const Descriptor file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-    if (file.fd < 0) {
+    const shm::UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (!file) {
         const ErrorCode code = errno == ENOENT || errno == ENOTDIR ? ErrorCode::not_found
                                : errno == EACCES || errno == EPERM ? ErrorCode::permission
                                                                    : ErrorCode::io;
         return failed(code, path, "cannot open the status page");
     }
-    if (auto owner = check_owner(file.fd, directory, path); !owner) return owner.error();
+    if (auto owner = check_owner(file.get(), directory, path); !owner) return owner.error();
     PageHeader header{};
     std::string document;
     for (int attempt = 0; attempt < read_attempts_max; ++attempt) {
-        switch (read_once(file.fd, header, document)) {
-            case Read::whole: return make_view(file.fd, header, std::move(document));
+        switch (read_once(file.get(), header, document)) {
+            case Read::whole: return make_view(header, std::move(document));
             case Read::wrong:
                 return Error{ErrorCode::corrupt, path + ": is not a status page of oteld"};
             case Read::future:

@@ -9,9 +9,6 @@
 //   0       PageHeader, rewritten as one piece with its own checksum
 //   4096    half 0: one JSON document (json.hpp)
 //   4096+N  half 1: the next one; the header names the half that is whole
-//
-// The writer holds an fcntl write lock on the file for as long as it lives, so a reader with no
-// rights at all can tell a dead daemon from one that hangs.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +16,7 @@
 #include <string_view>
 
 #include "config/result.hpp"
+#include "shm/unique_fd.hpp"
 
 namespace oteld::status {
 
@@ -45,9 +43,7 @@ struct PageHeader {
     std::int64_t heartbeat_monotonic_ns;  // 80  for its age
     std::uint64_t heartbeats;             // 88
     std::uint64_t documents_unwritten;    // 96  since the active one: the file system is full
-    std::uint32_t locked;                 // 104 1: the writer holds the lock
-    std::uint32_t reserved_0;
-    std::uint64_t reserved_1;
+    std::uint64_t reserved_0[2];
     std::uint64_t header_checksum;  // 120 of the bytes before it
 };
 static_assert(sizeof(PageHeader) == 128);
@@ -70,20 +66,18 @@ public:
     Result<void> beat();
 
 private:
-    StatusPage(std::string directory, std::string temporary_name, int fd);
-    void take_lock();
+    StatusPage(std::string directory, std::string temporary_name, shm::UniqueFd fd);
     Result<void> write_header();
 
     std::string directory_;
     std::string temporary_name_;  // Empty once the file is called `status`.
-    int fd_ = -1;
+    shm::UniqueFd fd_;
     PageHeader header_{};
 };
 
 struct PageView {
     std::string document;
     std::uint32_t pid = 0;
-    bool alive = false;             // its writer lives
     std::int64_t heartbeat_ns = 0;  // Unix time
     std::int64_t heartbeat_age_ns = 0;
     std::int64_t document_ns = 0;
@@ -92,7 +86,7 @@ struct PageView {
 };
 
 // Fails with not_found (no page), permission, corrupt, or unsupported (a layout of the future).
-// Never call it in the process that writes the page: closing its descriptor would drop the lock.
+// Whether its writer lives is for shm::directory_lock_holder to say.
 Result<PageView> read_page(const std::string& directory);
 
 }  // namespace oteld::status

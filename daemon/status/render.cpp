@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <span>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr std::size_t width_min = 60;
 constexpr std::size_t name_width_max = 40;  // A service name longer than this is cut in the ledger.
+constexpr std::size_t loss_head_width = 20;
 constexpr std::size_t errors_max = 8;
 
 // Always shown, with 0 too: nobody has to wonder whether a loss is not there or not shown.
@@ -65,18 +67,20 @@ private:
     void pipeline();
     void exporters();
     void losses();
-    void loss_line(std::string_view head, const Counts& counts, const std::string_view* reasons,
-                   std::size_t size);
+    void loss_line(std::string_view head, const Counts& counts,
+                   std::span<const std::string_view> reasons);
     void ledger();
-    [[nodiscard]] Table ledger_table() const;
-    void ledger_equation(const Application& application, const ExporterShare& share);
+    void equation(const Application& application, const ExporterShare& share);
     void resources();
     void last_errors();
     void next();
 
     void heading(std::string_view text, std::string_view rest = {}) {
         out_ += '\n' + painter_.paint(text, Style::bold);
-        if (!rest.empty()) out_ += ' ' + painter_.paint(rest, Style::dim);
+        // Wrapped as if the heading were the beginning of the same sentence.
+        const std::string all = wrap(std::string(text).append(" ").append(rest), width_, 2);
+        if (!rest.empty())
+            out_ += painter_.paint(std::string_view(all).substr(text.size()), Style::dim);
         out_ += '\n';
     }
     void line(std::string_view text, Style style = Style::plain, std::size_t indent = 4) {
@@ -143,7 +147,7 @@ void Page::verdict() {
 }
 
 void Page::applications() {
-    heading(fmt::format("APPLICATIONS ({})", s_.applications.size()));
+    heading("APPLICATIONS", fmt::format("({}; counts in spans)", s_.applications.size()));
     if (rows_.empty()) {
         line(
             "  none: a program shows up here with its first span; `oteld load --spans 1000` is one "
@@ -212,7 +216,7 @@ void Page::application_remarks(Table& table, const Application& a) {
 }
 
 void Page::pipeline() {
-    heading("PIPELINE");
+    heading("PIPELINE", "(counts in spans)");
     const Directory& d = s_.directory;
     line(fmt::format("  rings   {}, {}, {} in {} ({}, {} free)",
                      count_words(s_.rings.segments, "file"), count_words(s_.rings.lanes, "lane"),
@@ -259,8 +263,8 @@ void Page::exporters() {
                    {fine ? std::string(to_string(e.state)) : upper(to_string(e.state)),
                     exporter_style(e.state)},
                    {rate_words(e.delivered_per_s)},
-                   {spans_words(e.delivered)},
-                   {spans_words(e.queue_spans)},
+                   {count_words(e.delivered)},
+                   {count_words(e.queue_spans)},
                    {bytes_words(e.queue_bytes)},
                    {count_words(e.requests)},
                    {bytes_words(e.sent_bytes)},
@@ -283,31 +287,24 @@ void Page::exporters() {
     out_ += table.print(width_, painter_);
 }
 
-void Page::loss_line(std::string_view head, const Counts& counts, const std::string_view* reasons,
-                     std::size_t size) {
-    std::string text = fmt::format("  {:<20}", clip_text(head, 30));
+// reason 12 | reason 0 | ...: the known reasons always, others when they occur.
+void Page::loss_line(std::string_view head, const Counts& counts,
+                     std::span<const std::string_view> reasons) {
+    std::string text = "  " + clip_text(head, loss_head_width - 1);
+    text.append(loss_head_width + 2 - text_width(text), solid_blank);
+    const char* separator = "";
     const auto add = [&](std::string_view reason, std::uint64_t spans) {
-        if (text.back() != ' ') text += " | ";
-        // A no-break space keeps reason and number on one line; it is put back below.
-        text += fmt::format("{}\x01{}", reason, count_words(spans));
+        text += fmt::format("{}{}{}{}", separator, reason, solid_blank, count_words(spans));
+        separator = " | ";
     };
-    for (std::size_t i = 0; i < size; ++i) {
-        const auto found = counts.find(std::string(reasons[i]));
-        add(reasons[i], found == counts.end() ? 0 : found->second);
+    for (const std::string_view reason : reasons) {
+        const auto found = counts.find(std::string(reason));
+        add(reason, found == counts.end() ? 0 : found->second);
     }
     for (const auto& [reason, spans] : counts) {
-        if (std::find(reasons, reasons + size, reason) == reasons + size) add(reason, spans);
+        if (std::find(reasons.begin(), reasons.end(), reason) == reasons.end()) add(reason, spans);
     }
-    std::string wrapped = fmt::format("  {:<20}", clip_text(head, 30));
-    wrapped = wrap(text.substr(wrapped.size()), width_ - wrapped.size(), 0);
-    std::replace(wrapped.begin(), wrapped.end(), '\x01', ' ');
-    std::string indented = fmt::format("  {:<20}", clip_text(head, 30));
-    const std::string indent(indented.size(), ' ');
-    for (const char c : wrapped) {
-        indented += c;
-        if (c == '\n') indented += indent;
-    }
-    out_ += painter_.paint(indented, sum(counts) == 0 ? Style::plain : Style::warning) + '\n';
+    line(text, sum(counts) == 0 ? Style::plain : Style::warning, loss_head_width + 2);
 }
 
 void Page::losses() {
@@ -322,11 +319,10 @@ void Page::losses() {
     for (const Exporter& e : s_.exporters) recently += e.rejected_recently;
     heading(
         "LOSSES",
-        fmt::format("in spans, of all applications shown by this daemon; in the last minute: {}",
+        fmt::format("in spans, over all applications since each started; in the last minute: {}",
                     count_words(recently)));
-    loss_line("dropped", dropped, drop_reasons, std::size(drop_reasons));
-    const Counts died{{"with_their_process", lost}};
-    loss_line("lost", died, nullptr, 0);
+    loss_line("dropped", dropped, drop_reasons);
+    loss_line("lost", {{"open in a process that died", lost}}, {});
     for (const Exporter& e : s_.exporters) {
         Counts rejected;
         Counts filtered;
@@ -337,8 +333,8 @@ void Page::losses() {
                 for (const auto& [rule, spans] : share.filtered) filtered[rule] += spans;
             }
         }
-        loss_line(e.name, rejected, reject_reasons, std::size(reject_reasons));
-        if (!filtered.empty()) loss_line("filtered by rule", filtered, nullptr, 0);
+        loss_line(e.name, rejected, reject_reasons);
+        if (!filtered.empty()) loss_line("  filtered by rule", filtered, {});
     }
 }
 
@@ -346,100 +342,62 @@ std::string balance_words(std::int64_t balance) {
     return balance == 0 ? "0" : fmt::format("{:+}", balance);
 }
 
-Style balance_style(std::int64_t balance) { return balance == 0 ? Style::good : Style::warning; }
-
 std::string application_words(const Application& a) {
     const std::string name = clip_text(a.service, name_width_max);
     return a.process == 0 ? name : fmt::format("{} {}", name, a.process);
 }
 
-Table Page::ledger_table() const {
-    Table table({{"application"},
-                 {"exporter"},
-                 {"started", true},
-                 {"unsampled", true},
-                 {"open", true},
-                 {"lost", true},
-                 {"dropped", true},
-                 {"in ring", true},
-                 {"filtered", true},
-                 {"in daemon", true},
-                 {"delivered", true},
-                 {"rejected", true},
-                 {"balance", true}});
-    const auto loss = [](std::uint64_t spans) {
-        return Cell{count_words(spans), spans == 0 ? Style::plain : Style::warning};
+// One application and exporter: terms of losses always, others when they are not zero.
+void Page::equation(const Application& a, const ExporterShare& share) {
+    struct Term {
+        std::string_view name;
+        std::uint64_t spans;
+        bool loss;
     };
-    for (std::size_t i = 0; i < rows(); ++i) {
-        const Application& a = *rows_[i];
-        for (const ExporterShare& share : a.exporters) {
-            const std::int64_t off = balance(a, share);
-            table.row({{application_words(a)},
-                       {share.name},
-                       {count_words(a.started)},
-                       {count_words(a.unsampled)},
-                       {count_words(a.open)},
-                       loss(a.lost),
-                       loss(sum(a.dropped)),
-                       {count_words(a.in_ring)},
-                       {count_words(sum(share.filtered))},
-                       {count_words(share.in_daemon)},
-                       {count_words(share.delivered)},
-                       loss(sum(share.rejected)),
-                       {balance_words(off), balance_style(off)}});
-        }
-    }
-    return table;
-}
-
-void Page::ledger_equation(const Application& a, const ExporterShare& share) {
+    const Term terms[] = {{"unsampled", a.unsampled, false},
+                          {"open", a.open, false},
+                          {"in ring", a.in_ring, false},
+                          {"filtered", sum(share.filtered), false},
+                          {"in daemon", share.in_daemon, false},
+                          {"delivered", share.delivered, false},
+                          {"lost", a.lost, true},
+                          {"dropped", sum(a.dropped), true},
+                          {"rejected", sum(share.rejected), true}};
     const std::int64_t off = balance(a, share);
-    out_ +=
-        fmt::format("  {} > {}: ", application_words(a), clip_text(share.name, name_width_max)) +
-        painter_.paint("balance " + balance_words(off), balance_style(off)) + '\n';
-    const std::pair<std::string_view, std::uint64_t> terms[] = {
-        {"unsampled", a.unsampled},
-        {"open", a.open},
-        {"lost", a.lost},
-        {"dropped", sum(a.dropped)},
-        {"in ring", a.in_ring},
-        {"filtered", sum(share.filtered)},
-        {"in daemon", share.in_daemon},
-        {"delivered", share.delivered},
-        {"rejected", sum(share.rejected)},
-    };
-    std::string text = fmt::format("    {} started", count_words(a.started));
-    const char* sign = "=";
-    for (const auto& [name, spans] : terms) {
-        text += fmt::format(" {} {} {}", sign, count_words(spans), name);
-        sign = "+";
+    const char blank = solid_blank;
+    std::string text =
+        fmt::format("  {} > {}: {}{}started", application_words(a),
+                    clip_text(share.name, name_width_max), count_words(a.started), blank);
+    char sign = '=';
+    for (const Term& term : terms) {
+        if (term.spans == 0 && !term.loss) continue;
+        text += fmt::format(" {}{}{}{}{}", sign, blank, count_words(term.spans), blank, term.name);
+        if (term.name.starts_with("in ")) text[text.rfind(' ')] = blank;
+        sign = '+';
     }
-    line(text, Style::plain, 6);
+    const bool lossy = a.lost + sum(a.dropped) + sum(share.rejected) != 0;
+    line(text + fmt::format(", balance{}{}", blank, balance_words(off)),
+         off != 0 || lossy ? Style::warning : Style::plain, 6);
 }
 
 void Page::ledger() {
     if (rows_.empty()) return;
     heading("LEDGER",
-            "in spans: started = unsampled + open + lost + dropped + in ring + filtered + in "
-            "daemon + delivered + rejected");
-    const Table table = ledger_table();
-    if (table.natural_width() <= width_) {
-        out_ += table.print(width_, painter_);
-    } else {
-        for (std::size_t i = 0; i < rows(); ++i) {
-            for (const ExporterShare& share : rows_[i]->exporters)
-                ledger_equation(*rows_[i], share);
+            "in spans: started = unsampled + open + in ring + filtered + in daemon + delivered + "
+            "lost + dropped + rejected; "
+            "terms that are 0 and no loss are left out");
+    bool balanced = true;
+    for (std::size_t i = 0; i < rows(); ++i) {
+        for (const ExporterShare& share : rows_[i]->exporters) {
+            equation(*rows_[i], share);
+            balanced = balanced && balance(*rows_[i], share) == 0;
         }
     }
-    const bool all_zero = std::all_of(rows_.begin(), rows_.end(), [](const Application* a) {
-        return std::all_of(a->exporters.begin(), a->exporters.end(),
-                           [&](const ExporterShare& share) { return balance(*a, share) == 0; });
-    });
-    line(all_zero ? "  balance: every started span is accounted for"
-                  : "  balance: counters are read one after the other, so while spans flow it is "
-                    "off by what moved; "
-                    "it must be 0 when nothing moves",
-         all_zero ? Style::good : Style::warning);
+    line(balanced ? "  balance 0: every started span is accounted for"
+                  : "  a balance other than 0: counters are read one after the other, so while "
+                    "spans flow it is off by "
+                    "what moved; it must be 0 when nothing moves",
+         balanced ? Style::good : Style::warning);
 }
 
 void Page::resources() {

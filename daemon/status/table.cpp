@@ -10,6 +10,8 @@ namespace {
 
 constexpr std::size_t indentation = 2;
 constexpr std::size_t gap = 2;
+constexpr std::size_t elastic_comfortable = 24;
+constexpr std::size_t elastic_min = 10;
 constexpr std::size_t left_out = ~std::size_t{0};  // In a list of widths: this column is not shown.
 
 std::size_t total(const std::vector<std::size_t>& widths) {
@@ -50,30 +52,33 @@ std::vector<std::size_t> Table::natural_widths() const {
     return widths;
 }
 
-std::size_t Table::natural_width() const { return total(natural_widths()); }
-
-// First the elastic columns give, the widest first, then the spare ones go.
+// First elastic columns give what hurts little, the widest first; then spare columns go; then text
+// shrinks further.
 void Table::fit(std::vector<std::size_t>& widths, std::size_t width) const {
+    const auto shrink = [&](std::size_t smallest) {
+        while (total(widths) > width) {
+            std::size_t widest = columns_.size();
+            for (std::size_t i = 0; i < columns_.size(); ++i) {
+                if (!columns_[i].elastic || widths[i] == left_out || widths[i] <= smallest)
+                    continue;
+                if (widest == columns_.size() || widths[i] > widths[widest]) widest = i;
+            }
+            if (widest == columns_.size()) return;
+            widths[widest] -= 1;
+        }
+    };
+    shrink(elastic_comfortable);
     while (total(widths) > width) {
-        std::size_t widest = columns_.size();
         std::size_t sparest = columns_.size();
         for (std::size_t i = 0; i < columns_.size(); ++i) {
-            if (widths[i] == left_out) continue;
-            const bool gives = columns_[i].elastic && widths[i] > elastic_min;
-            if (gives && (widest == columns_.size() || widths[i] > widths[widest])) widest = i;
-            const bool spare = columns_[i].spare != 0;
-            if (spare &&
-                (sparest == columns_.size() || columns_[i].spare > columns_[sparest].spare))
+            if (widths[i] == left_out || columns_[i].spare == 0) continue;
+            if (sparest == columns_.size() || columns_[i].spare > columns_[sparest].spare)
                 sparest = i;
         }
-        if (widest != columns_.size()) {
-            widths[widest] -= std::min(widths[widest] - elastic_min, total(widths) - width);
-        } else if (sparest != columns_.size()) {
-            widths[sparest] = left_out;
-        } else {
-            return;
-        }
+        if (sparest == columns_.size()) break;
+        widths[sparest] = left_out;
     }
+    shrink(elastic_min);
 }
 
 std::string Table::print(std::size_t width, const Painter& painter) const {
@@ -131,7 +136,7 @@ std::string wrap(std::string_view text, std::size_t width, std::size_t indent) {
             out += ' ';
             ++column;
         }
-        out.append(word);
+        for (const char c : word) out += c == solid_blank ? ' ' : c;
         column += wide;
         line_start = false;
         text.remove_prefix(word.size());

@@ -36,14 +36,10 @@ struct Column {
 
 class Table {
 public:
-    static constexpr std::size_t elastic_min = 12;
-
     explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
     void row(std::vector<Cell> cells) { lines_.push_back({std::move(cells), {}}); }
     // A line of its own below the last row; wrapped.
     void remark(Cell text) { lines_.push_back({{}, std::move(text)}); }
-    // Columns needed to show everything uncut, indentation included.
-    [[nodiscard]] std::size_t natural_width() const;
     [[nodiscard]] std::string print(std::size_t width, const Painter& painter) const;
 
 private:
@@ -57,6 +53,9 @@ private:
     std::vector<Column> columns_;
     std::vector<Line> lines_;
 };
+
+// A blank at which wrap() does not break.
+inline constexpr char solid_blank = '\x01';
 
 // Breaks at spaces; later lines are indented by `indent`, the first one is not (its text may be).
 std::string wrap(std::string_view text, std::size_t width, std::size_t indent);
