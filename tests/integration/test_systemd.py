@@ -51,7 +51,7 @@ def test_a_mistake_in_a_unit_is_seen(units, tmp_path):
     require_systemd_analyze()
     broken = tmp_path / "oteld.service"
     broken.write_text((units / "oteld.service").read_text().replace("WatchdogSec=30", "WatchdogSec=soon"))
-    assert "WatchdogSec" in analyze("verify", "--man=no", broken).stderr
+    assert "oteld.service:" in analyze("verify", "--man=no", broken).stderr
 
 
 def test_exposure_is_below_two():
