@@ -13,9 +13,9 @@ namespace oteld::config {
 namespace {
 
 constexpr const char* source_name = "environment";
-constexpr std::string_view suffixes[] = {
-    "ENDPOINT", "PROTOCOL", "HEADERS", "TIMEOUT", "COMPRESSION", "CERTIFICATE", "CLIENT_KEY",
-    "CLIENT_CERTIFICATE", "INSECURE"};
+constexpr std::string_view suffixes[] = {"ENDPOINT",   "PROTOCOL",           "HEADERS",
+                                         "TIMEOUT",    "COMPRESSION",        "CERTIFICATE",
+                                         "CLIENT_KEY", "CLIENT_CERTIFICATE", "INSECURE"};
 
 struct Variable {
     std::string name;
@@ -58,7 +58,8 @@ public:
         read_certificates(otlp.tls);
         ExporterSettings exporter;
         exporter.name = grpc ? "otlp_grpc" : "otlp_http";
-        exporter.kind = grpc ? ExporterSettings::Kind::otlp_grpc : ExporterSettings::Kind::otlp_http;
+        exporter.kind =
+            grpc ? ExporterSettings::Kind::otlp_grpc : ExporterSettings::Kind::otlp_http;
         exporter.what = std::move(otlp);
         return exporter;
     }
@@ -71,8 +72,9 @@ private:
         if (value == "grpc") return true;
         if (value == "http/protobuf") return false;
         if (value == "http/json") {
-            problem(*variable, "http/json is not sent; set http/protobuf, which goes to the same "
-                               "endpoint, or grpc");
+            problem(*variable,
+                    "http/json is not sent; set http/protobuf, which goes to the same "
+                    "endpoint, or grpc");
         } else {
             const std::vector<std::string_view> words{"grpc", "http/protobuf"};
             problem(*variable, "must be grpc or http/protobuf, not " + quoted(variable->value),
@@ -108,7 +110,8 @@ private:
         otlp.endpoint = endpoint->target;
         otlp.secure = endpoint->secure;
         if (endpoint->warning.empty()) return;
-        // The protocol is what people forget: the default is HTTP, the port that they know is gRPC's.
+        // The protocol is what people forget: the default is HTTP, the port that they know is
+        // gRPC's.
         const bool grpc_port = !grpc && !find(environment_, "PROTOCOL") &&
                                endpoint->warning.find("4317 is where") != std::string::npos;
         warning(*variable, endpoint->warning +
@@ -156,8 +159,10 @@ private:
         read_file_name("CERTIFICATE", tls.ca_file);
         const auto certificate = read_file_name("CLIENT_CERTIFICATE", tls.cert_file);
         const auto key = read_file_name("CLIENT_KEY", tls.key_file);
-        if (certificate && !key) problem(*certificate, "needs the variable ..._CLIENT_KEY beside it");
-        if (key && !certificate) problem(*key, "needs the variable ..._CLIENT_CERTIFICATE beside it");
+        if (certificate && !key)
+            problem(*certificate, "needs the variable ..._CLIENT_KEY beside it");
+        if (key && !certificate)
+            problem(*key, "needs the variable ..._CLIENT_CERTIFICATE beside it");
     }
 
     std::optional<Variable> read_file_name(std::string_view suffix, std::string& target) {
@@ -171,7 +176,7 @@ private:
 
     void problem(const Variable& variable, const std::string& message,
                  std::string suggestion = {}) {
-        report_.problem({}, variable.name + " " + message, std::move(suggestion));
+        report_.problem({}, variable.name + ": " + message, std::move(suggestion));
     }
     void warning(const Variable& variable, const std::string& message) {
         report_.warning({}, variable.name + ": " + message);

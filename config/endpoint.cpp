@@ -23,9 +23,8 @@ bool starts_with_ignoring_case(std::string_view text, std::string_view prefix) {
 }
 
 bool has_blank_or_control(std::string_view text) {
-    return std::any_of(text.begin(), text.end(), [](char c) {
-        return static_cast<unsigned char>(c) <= 0x20 || c == 0x7f;
-    });
+    return std::any_of(text.begin(), text.end(),
+                       [](char c) { return static_cast<unsigned char>(c) <= 0x20 || c == 0x7f; });
 }
 
 // What was typed, without the password that may be in it.
@@ -78,8 +77,8 @@ Result<Authority> parse_authority(std::string_view text, std::string_view typed,
         authority.port = default_port;
         return authority;
     }
-    port.remove_prefix(1);
-    const auto number = port.find('_') == port.npos ? parse_whole(port) : std::nullopt;
+    const bool plain = port.starts_with(':') && port.find('_') == port.npos;
+    const auto number = plain ? parse_whole(port.substr(1)) : std::nullopt;
     if (!number || *number < 1 || *number > 65535) {
         return refuse(quoted(typed) + " must name a port from 1 to 65535");
     }

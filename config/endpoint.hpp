@@ -22,8 +22,8 @@ struct Endpoint {
 // `insecure` decides for the forms without a scheme that says it.
 [[nodiscard]] Result<Endpoint> parse_grpc_endpoint(std::string_view typed, bool insecure);
 
-// http:// or https:// only. A base URL gets "v1/traces" appended; a URL for traces is taken as it is,
-// except that a bare host means "/".
+// http:// or https:// only. A base URL gets "v1/traces" appended; a URL for traces is taken as it
+// is, except that a bare host means "/".
 enum class HttpUrl { base, traces };
 [[nodiscard]] Result<Endpoint> parse_http_endpoint(std::string_view typed, HttpUrl kind);
 

@@ -25,10 +25,14 @@ struct Name {
     Kind kind;
 };
 constexpr Name names[] = {
-    {"otlp_grpc", Kind::otlp_grpc}, {"otlp_http", Kind::otlp_http},
-    {"otlp", Kind::otlp_grpc},      {"otlphttp", Kind::otlp_http},
-    {"debug", Kind::debug},         {"file", Kind::file},
-    {"trace_store", Kind::trace_store}, {"nop", Kind::nop},
+    {"otlp_grpc", Kind::otlp_grpc},
+    {"otlp_http", Kind::otlp_http},
+    {"otlp", Kind::otlp_grpc},
+    {"otlphttp", Kind::otlp_http},
+    {"debug", Kind::debug},
+    {"file", Kind::file},
+    {"trace_store", Kind::trace_store},
+    {"nop", Kind::nop},
 };
 
 void read_retry(Section keys, Retry& retry) {
@@ -52,8 +56,9 @@ void read_batch(Section keys, SendingQueue& queue) {
     const auto sizer = keys.word("sizer", {"items", "bytes"});
     if (sizer == 1) {
         keys.size("max_size", queue.batch_bytes_max, 16 * kib, gib);
-        keys.replaced("min_size", "with sizer: bytes a batch is sent when it has max_size bytes or "
-                                  "after flush_timeout; remove min_size");
+        keys.replaced("min_size",
+                      "with sizer: bytes a batch is sent when it has max_size bytes or "
+                      "after flush_timeout; remove min_size");
     } else {
         const bool min = keys.whole("min_size", queue.batch_spans_min, 1, spans_max);
         const bool max = keys.whole("max_size", queue.batch_spans_max, 1, spans_max);
@@ -73,13 +78,15 @@ void read_batch(Section keys, SendingQueue& queue) {
 void read_queue(Section keys, SendingQueue& queue) {
     keys.whole("num_consumers", queue.num_consumers, 1, 64);
     read_batch(keys.section("batch"), queue);
-    const std::string spool = "what waits lies in the spool, which is bounded for all exporters "
-                              "together; set receivers.shm.spool_size instead";
+    const std::string spool =
+        "what waits lies in the spool, which is bounded for all exporters "
+        "together; set receivers.shm.spool_size instead";
     keys.replaced("queue_size", spool);
     keys.replaced("enabled", "the queue cannot be turned off: " + spool);
     keys.replaced("storage", "the spool survives a restart of oteld by itself; remove it");
-    keys.replaced("block_on_overflow", "a full spool stops the draining of rings, and applications "
-                                       "never block; remove it");
+    keys.replaced("block_on_overflow",
+                  "a full spool stops the draining of rings, and applications "
+                  "never block; remove it");
     keys.replaced("wait_for_result", "every span is kept until its result is known; remove it");
     keys.replaced("sizer", "set it under sending_queue.batch");
     keys.finish();
@@ -108,17 +115,21 @@ void read_tls(Section keys, Tls& tls) {
     }
     for (const char* part : {"ca", "cert", "key"}) {
         const std::string name(part);
-        keys.replaced(name + "_pem", "put the PEM text into a file and name it with " + name +
-                                         "_file");
+        keys.replaced(name + "_pem",
+                      "put the PEM text into a file and name it with " + name + "_file");
     }
-    keys.replaced("min_version", "TLS 1.2 is the oldest version that is used; remove it");
+    keys.replaced("min_version",
+                  "the TLS library's own oldest version holds (1.2 on Debian 12); "
+                  "remove it");
     keys.replaced("max_version", "the newest version that both sides know is used; remove it");
     keys.replaced("cipher_suites", "the TLS library's own choice is used; remove it");
     keys.replaced("curve_preferences", "the TLS library's own choice is used; remove it");
-    keys.replaced("reload_interval", "certificates are read when oteld starts: restart it after "
-                                     "they have changed, and remove this key");
-    keys.replaced("include_system_ca_certs_pool", "without ca_file the system's certificates are "
-                                                  "used, with ca_file that file alone");
+    keys.replaced("reload_interval",
+                  "certificates are read when oteld starts: restart it after "
+                  "they have changed, and remove this key");
+    keys.replaced("include_system_ca_certs_pool",
+                  "without ca_file the system's certificates are "
+                  "used, with ca_file that file alone");
     keys.replaced("tpm", "keys are read from key_file only");
     keys.finish();
 }
@@ -158,13 +169,14 @@ void note_idle_tls(Section& keys, const Otlp& otlp, const Endpoint& endpoint) {
     const Tls& tls = otlp.tls;
     const bool files = !tls.ca_file.empty() || !tls.cert_file.empty();
     if (!otlp.secure && (files || tls.insecure_skip_verify)) {
-        keys.warning("tls", keys.path() + ".tls is not used: the connection to " +
-                                otlp.endpoint + " is plain text");
+        keys.warning("tls", keys.path() + ".tls is not used: the connection to " + otlp.endpoint +
+                                " is plain text");
     } else if (otlp.secure && endpoint.scheme_decided && tls.insecure) {
         keys.warning("tls", keys.path() + ".tls.insecure is not used: https decides");
     } else if (otlp.secure && tls.insecure_skip_verify) {
-        keys.warning("tls", keys.path() + ".tls.insecure_skip_verify accepts any certificate: "
-                                          "whoever sits in between can read the spans");
+        keys.warning("tls", keys.path() +
+                                ".tls.insecure_skip_verify accepts any certificate: "
+                                "whoever sits in between can read the spans");
     }
 }
 
@@ -189,8 +201,9 @@ void read_endpoint(Section& keys, bool grpc, Otlp& otlp) {
         if (given) {
             take_endpoint(keys, "endpoint", parse_grpc_endpoint(endpoint, otlp.tls.insecure), otlp);
         } else {
-            keys.problem("endpoint", keys.path() + " needs an endpoint, such as localhost:4317 or "
-                                                   "https://collector:4317");
+            keys.missing("endpoint", keys.path() +
+                                         " needs an endpoint, such as localhost:4317 or "
+                                         "https://collector:4317");
         }
         keys.replaced("traces_endpoint", "gRPC has one endpoint for all; write it as endpoint");
         return;
@@ -201,19 +214,20 @@ void read_endpoint(Section& keys, bool grpc, Otlp& otlp) {
     } else if (given) {
         take_endpoint(keys, "endpoint", parse_http_endpoint(endpoint, HttpUrl::base), otlp);
     } else {
-        keys.problem("endpoint", keys.path() + " needs an endpoint, such as http://localhost:4318");
+        keys.missing("endpoint", keys.path() + " needs an endpoint, such as http://localhost:4318");
     }
 }
 
 void replaced_otlp_keys(Section& keys, bool grpc) {
     const std::string fixed = "it cannot be changed here; remove it";
-    keys.replaced("auth", "put the credential under headers, for example "
-                          "authorization: Bearer ${env:TOKEN}");
-    for (const char* key : {"read_buffer_size", "write_buffer_size", "keepalive", "balancer_name",
-                            "wait_for_ready", "max_idle_conns", "max_idle_conns_per_host",
-                            "max_conns_per_host", "idle_conn_timeout", "disable_keep_alives",
-                            "http2_read_idle_timeout", "http2_ping_timeout", "cookies",
-                            "force_attempt_http2", "middlewares"}) {
+    keys.replaced("auth",
+                  "put the credential under headers, for example "
+                  "authorization: Bearer ${env:TOKEN}");
+    for (const char* key :
+         {"read_buffer_size", "write_buffer_size", "keepalive", "balancer_name", "wait_for_ready",
+          "max_idle_conns", "max_idle_conns_per_host", "max_conns_per_host", "idle_conn_timeout",
+          "disable_keep_alives", "http2_read_idle_timeout", "http2_ping_timeout", "cookies",
+          "force_attempt_http2", "middlewares"}) {
         keys.replaced(key, fixed);
     }
     keys.replaced("authority", "write the server's name as tls.server_name_override");
@@ -222,8 +236,9 @@ void replaced_otlp_keys(Section& keys, bool grpc) {
         keys.replaced(key, "oteld carries traces only; remove it");
     }
     if (!grpc && keys.word("encoding", {"proto", "json"}) == 1) {
-        keys.problem("encoding", keys.path() + ".encoding: spans are sent as protobuf only; "
-                                               "remove it");
+        keys.problem("encoding", keys.path() +
+                                     ".encoding: spans are sent as protobuf only; "
+                                     "remove it");
     }
 }
 
@@ -276,8 +291,9 @@ void read_rotation(Section& exporter, File& file) {
 File read_file_exporter(Section& keys) {
     File file;
     if (!keys.text("path", file.path) || file.path.empty()) {
-        keys.problem("path", keys.path() + " needs a path, such as /var/lib/oteld/spans.jsonl or "
-                                           "- for standard output");
+        keys.missing("path", keys.path() +
+                                 " needs a path, such as /var/lib/oteld/spans.jsonl or "
+                                 "- for standard output");
     } else if (file.path != "-") {
         check_absolute(keys, "path", file.path);
     }

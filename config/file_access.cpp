@@ -2,11 +2,11 @@
 
 #include "config/problem.hpp"
 
-#include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <cerrno>
+#include <cstring>
 
 namespace oteld::config {
 namespace {

@@ -13,7 +13,8 @@ namespace oteld::config {
 // At most `bytes_max` bytes; a larger file is an error. Reads pipes too (`--config <(...)`).
 [[nodiscard]] Result<std::string> read_file(const std::string& path, std::size_t bytes_max);
 
-// Empty when `path` is a file that this process may read now; else a sentence part that says why not.
+// Empty when `path` is a file that this process may read now; else a sentence part that says why
+// not.
 [[nodiscard]] std::string why_unreadable(const std::string& path);
 
 }  // namespace oteld::config

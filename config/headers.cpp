@@ -12,7 +12,7 @@ Error refuse(const std::string& message) { return {ErrorCode::invalid_config, me
 
 // What the exporter or the protocol beneath it sets; a second value would garble the request.
 constexpr std::array<std::string_view, 10> reserved = {
-    "connection", "content-encoding", "content-length", "content-type",     "host",
+    "connection", "content-encoding", "content-length", "content-type",      "host",
     "te",         "trailer",          "upgrade",        "transfer-encoding", "user-agent"};
 
 bool is_token(std::string_view name) {

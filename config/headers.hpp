@@ -15,8 +15,9 @@ namespace oteld::config {
 
 using Header = std::pair<std::string, std::string>;
 
-// Fails when the name is no token or belongs to the protocol, or when the value could end the header
-// (CR, LF) or cannot travel. Returns the header with its name in lower case, as gRPC demands.
+// Fails when the name is no token or belongs to the protocol, or when the value could end the
+// header (CR, LF) or cannot travel. Returns the header with its name in lower case, as gRPC
+// demands.
 [[nodiscard]] Result<Header> checked_header(std::string_view name, std::string_view value);
 
 // "key1=value1,key2=value2": W3C Baggage without properties, values percent-decoded.

@@ -8,9 +8,10 @@
 #include "config/substitute.hpp"
 #include "config/yaml.hpp"
 
-#include <algorithm>
-#include <map>
 #include <unistd.h>
+#include <algorithm>
+#include <cerrno>
+#include <map>
 
 namespace oteld::config {
 namespace {
@@ -31,8 +32,7 @@ ComponentId parse_id(std::string_view id) {
     const bool clean = std::all_of(id.begin(), id.end(), [](char c) {
         return static_cast<unsigned char>(c) > 0x20 && c != 0x7f && c != '"';
     });
-    return {id.substr(0, slash),
-            clean && slash != 0 && !name.empty() && id.size() <= id_bytes_max};
+    return {id.substr(0, slash), clean && slash != 0 && !name.empty() && id.size() <= id_bytes_max};
 }
 
 // Reads a whole document. Sections are read from the bottom up: what a pipeline may name is known
@@ -99,9 +99,8 @@ private:
                             path + "." + member.key + ": " + advice(parse_id(member.key).type));
         }
         for (const Node& item : node->items) {
-            report_.problem(item.place,
-                            path + ": " + quoted(item.text) + ": " +
-                                advice(parse_id(item.text).type));
+            report_.problem(item.place, path + ": " + quoted(item.text) + ": " +
+                                            advice(parse_id(item.text).type));
         }
     }
 
@@ -118,8 +117,7 @@ private:
             if (!good_id("receivers", member)) continue;
             const std::string_view type = parse_id(member.key).type;
             if (type != "shm") {
-                const std::string meant =
-                    nearest(type, std::vector<std::string_view>{"shm"});
+                const std::string meant = nearest(type, std::vector<std::string_view>{"shm"});
                 report_.problem(member.place,
                                 "receivers." + member.key + ": " +
                                     (meant.empty() ? receiver_advice(type) : "unknown receiver"),
@@ -180,8 +178,9 @@ private:
                 continue;
             }
             report_.problem(member.place,
-                            "exporters." + member.key + ": unknown exporter; there are " +
-                                listed(exporter_types()),
+                            "exporters." + member.key +
+                                ": unknown exporter; there are otlp_grpc, otlp_http, debug, file, "
+                                "trace_store and nop",
                             nearest(type, exporter_types()));
         }
     }
@@ -192,19 +191,19 @@ private:
                             "nothing says where spans go: add service: {pipelines: {traces: "
                             "{receivers: [shm], exporters: [...]}}}");
         } else {
-            read_pipelines(service.section("pipelines"), service, settings);
+            read_pipelines(service.section("pipelines"), settings);
         }
         read_telemetry(service.section("telemetry"), settings);
         refuse_members(service.find("extensions"), "service.extensions", extension_advice);
         service.finish();
     }
 
-    void read_pipelines(Section pipelines, Section& service, Settings& settings) {
+    void read_pipelines(Section pipelines, Settings& settings) {
         const Node* traces = pipelines.find("traces");
         if (traces == nullptr) {
-            service.problem("pipelines",
-                            "service.pipelines.traces is missing: add traces: {receivers: [shm], "
-                            "exporters: [...]}");
+            pipelines.missing("traces",
+                              "service.pipelines.traces is missing: add traces: {receivers: "
+                              "[shm], exporters: [...]}");
         } else {
             read_traces(Section(traces, "service.pipelines.traces", report_), settings);
         }
@@ -232,6 +231,8 @@ private:
         if (exporters.size() > exporters_max) {
             traces.problem("exporters", "more than 64 exporters in one pipeline");
         }
+        // With mistakes about, the exporter may be the one that a mistyped name meant.
+        if (!report_.problems.empty()) return;
         for (const auto& [id, settings_of] : exporters_) {
             if (std::find(exporters.begin(), exporters.end(), id) != exporters.end()) continue;
             report_.warning(root_.find("exporters")->find(id)->place,
@@ -249,8 +250,8 @@ private:
         const bool needed = key != "processors";
         if (list == nullptr || (list->kind == Node::Kind::sequence && list->items.empty())) {
             if (needed) {
-                traces.problem(key, path + " is empty; name at least one of those under " +
-                                        std::string(key));
+                traces.problem(
+                    key, path + " is empty; name at least one of those under " + std::string(key));
             }
             return ids;
         }
@@ -272,9 +273,9 @@ private:
         } else if (std::find(known.begin(), known.end(), item.text) == known.end()) {
             report_.problem(item.place,
                             path + " names " + quoted(item.text) + ", which is not under " +
-                                section + (known.empty() ? "; add " + section + ": {" + item.text +
-                                                               ": {}}"
-                                                         : ""),
+                                section +
+                                (known.empty() ? "; add " + section + ": {" + item.text + ": {}}"
+                                               : "; add it there"),
                             nearest(item.text, known));
         } else {
             ids.push_back(item.text);
@@ -286,9 +287,9 @@ private:
         const std::vector<std::string_view> levels{"debug", "info", "warn", "error"};
         if (const auto level = logs.word("level", levels)) settings.log_level = levels[*level];
         const std::string journal = "oteld logs to standard error as lines of text; remove it";
-        for (const char* key : {"encoding", "output_paths", "error_output_paths", "development",
-                                "disable_caller", "disable_stacktrace", "sampling",
-                                "initial_fields", "processors"}) {
+        for (const char* key :
+             {"encoding", "output_paths", "error_output_paths", "development", "disable_caller",
+              "disable_stacktrace", "sampling", "initial_fields", "processors"}) {
             logs.replaced(key, journal);
         }
         logs.finish();
@@ -330,8 +331,10 @@ Loaded refused(const std::string& source, const std::string& message) {
 Loaded load(const std::string& config_path, const Environment& environment,
             const std::string& fallback_path) {
     if (!config_path.empty()) return load_file(config_path, environment);
-    // Not just "can it be opened": a file that is there and cannot be read must not be passed over.
-    if (::access(fallback_path.c_str(), F_OK) == 0) return load_file(fallback_path, environment);
+    // A file that is there and cannot be read, or even be looked for, must not be passed over.
+    const bool there = ::access(fallback_path.c_str(), F_OK) == 0;
+    if (there || (errno != ENOENT && errno != ENOTDIR))
+        return load_file(fallback_path, environment);
     if (otlp_environment_is_set(environment)) return load_otlp_environment(environment);
     return embedded_default();
 }
@@ -342,8 +345,7 @@ Loaded load_file(const std::string& path, const Environment& environment) {
     return load_text(*text, path, environment);
 }
 
-Loaded load_text(std::string_view yaml, const std::string& source,
-                 const Environment& environment) {
+Loaded load_text(std::string_view yaml, const std::string& source, const Environment& environment) {
     Loaded loaded;
     loaded.settings.source = source;
     ParsedYaml parsed = parse_yaml(yaml, source);

@@ -1,4 +1,5 @@
-// From what a person typed (a YAML file, OTEL_EXPORTER_OTLP_*, or nothing at all) to checked Settings.
+// From what a person typed (a YAML file, OTEL_EXPORTER_OTLP_*, or nothing at all) to checked
+// Settings.
 //
 // Used by: `oteld run`, `oteld validate`. Threads: any; reads files and the environment, keeps no
 // state. Never stops at the first mistake: all of them come back at once, in the order of the file.
@@ -25,8 +26,9 @@ struct Loaded {
 
 inline constexpr const char* default_path = "/etc/oteld/oteld.yaml";
 
-// The daemon's order: the file that was named (a missing one is a problem); else /etc/oteld/oteld.yaml
-// if there is one; else OTEL_EXPORTER_OTLP_* if any is set; else the embedded default.
+// The daemon's order: the file that was named (a missing one is a problem); else
+// /etc/oteld/oteld.yaml if there is one; else OTEL_EXPORTER_OTLP_* if any is set; else the embedded
+// default.
 [[nodiscard]] Loaded load(const std::string& config_path, const Environment& environment,
                           const std::string& fallback_path = default_path);
 

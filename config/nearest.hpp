@@ -34,8 +34,8 @@ inline std::size_t edit_distance(std::string_view left, std::string_view right) 
             const char a = folded(left[i - 1]);
             const char b = folded(right[j - 1]);
             row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (a == b ? 0U : 1U)});
-            const bool swapped = i > 1 && j > 1 && a == folded(right[j - 2]) &&
-                                 folded(left[i - 2]) == b;
+            const bool swapped =
+                i > 1 && j > 1 && a == folded(right[j - 2]) && folded(left[i - 2]) == b;
             if (swapped) row[j] = std::min(row[j], before_last[j - 2] + 1);
         }
         before_last.swap(last);

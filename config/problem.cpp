@@ -3,23 +3,13 @@
 #include <cstdio>
 
 namespace oteld::config {
+namespace {
 
-std::string Problem::text() const {
-    std::string text = source;
-    if (place.line > 0) {
-        text += ':' + std::to_string(place.line) + ':' + std::to_string(place.column);
-    }
-    text += ": " + message;
-    if (!suggestion.empty()) text += "; did you mean \"" + suggestion + "\"?";
-    return text;
-}
-
-std::string quoted(std::string_view typed) {
-    constexpr std::size_t shown_bytes_max = 80;
-    std::string text = "\"";
-    for (const char letter : typed.substr(0, shown_bytes_max)) {
+// A configuration may come from elsewhere: what it holds must not steer the terminal.
+std::string visible(std::string_view raw) {
+    std::string text;
+    for (const char letter : raw) {
         const auto byte = static_cast<unsigned char>(letter);
-        // A configuration may come from elsewhere: what it holds must not steer the terminal.
         if (byte < 0x20 || byte == 0x7f) {
             char escaped[8];
             std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
@@ -28,6 +18,24 @@ std::string quoted(std::string_view typed) {
             text += letter;
         }
     }
+    return text;
+}
+
+}  // namespace
+
+std::string Problem::text() const {
+    std::string text = source;
+    if (place.line > 0) {
+        text += ':' + std::to_string(place.line) + ':' + std::to_string(place.column);
+    }
+    text += ": " + message;
+    if (!suggestion.empty()) text += "; did you mean \"" + suggestion + "\"?";
+    return visible(text);
+}
+
+std::string quoted(std::string_view typed) {
+    constexpr std::size_t shown_bytes_max = 80;
+    std::string text = "\"" + visible(typed.substr(0, shown_bytes_max));
     if (typed.size() > shown_bytes_max) text += "...";
     return text + "\"";
 }

@@ -9,20 +9,36 @@
 
 namespace oteld {
 
-enum class ErrorCode { invalid_argument, invalid_config, not_found, permission, busy, corrupt, full, io, unsupported };
+enum class ErrorCode {
+    invalid_argument,
+    invalid_config,
+    not_found,
+    permission,
+    busy,
+    corrupt,
+    full,
+    io,
+    unsupported
+};
 
 struct Error {
     ErrorCode code = ErrorCode::io;
     std::string message;  // A sentence for people: what is wrong and what to do about it.
 
-    [[nodiscard]] Error with_prefix(const std::string& prefix) const { return {code, prefix + ": " + message}; }
+    [[nodiscard]] Error with_prefix(const std::string& prefix) const {
+        return {code, prefix + ": " + message};
+    }
 };
 
 template <class T>
 class [[nodiscard]] Result {
 public:
-    Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(google-explicit-constructor)
-    Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
+    Result(T value)
+        : state_(std::in_place_index<0>, std::move(value)) {
+    }  // NOLINT(google-explicit-constructor)
+    Result(Error error)
+        : state_(std::in_place_index<1>, std::move(error)) {
+    }  // NOLINT(google-explicit-constructor)
 
     explicit operator bool() const noexcept { return state_.index() == 0; }
     [[nodiscard]] T& operator*() { return std::get<0>(state_); }
@@ -39,7 +55,8 @@ template <>
 class [[nodiscard]] Result<void> {
 public:
     Result() = default;
-    Result(Error error) : error_(std::move(error)), failed_(true) {}  // NOLINT(google-explicit-constructor)
+    Result(Error error)
+        : error_(std::move(error)), failed_(true) {}  // NOLINT(google-explicit-constructor)
 
     explicit operator bool() const noexcept { return !failed_; }
     [[nodiscard]] const Error& error() const { return error_; }

@@ -49,9 +49,9 @@ Section::Section(const Node* node, std::string path, Report& report)
     place_ = node->place;
     if (node->kind == Node::Kind::map) node_ = node;
     if (node->kind == Node::Kind::scalar || node->kind == Node::Kind::sequence) {
-        report_.problem(place_,
-                        (path_.empty() ? "the configuration" : path_) +
-                            std::string(" must be a map of keys, not ") + kind_name(node->kind));
+        report_.problem(place_, (path_.empty() ? "the configuration" : path_) +
+                                    std::string(" must be a map of keys, not ") +
+                                    kind_name(node->kind));
     }
 }
 
@@ -65,7 +65,11 @@ bool Section::has(std::string_view key) const {
     return node_ != nullptr && node_->find(key) != nullptr;
 }
 
-Section Section::section(std::string_view key) { return {find(key), name(key), report_}; }
+Section Section::section(std::string_view key) {
+    Section made(find(key), name(key), report_);
+    made.place_ = place_of(key);  // Also where nothing stands: what is missing needs a place.
+    return made;
+}
 
 Place Section::place_of(std::string_view key) const {
     const Node* value = node_ == nullptr ? nullptr : node_->find(key);
@@ -144,8 +148,8 @@ bool Section::size(std::string_view key, std::uint64_t& target, std::uint64_t mi
             constexpr std::string_view letters = "kmgt";
             const bool unit_meant = unit.size() <= 3 && letters.find(unit[0]) != letters.npos;
             if (unit_meant) {
-                meant = value->text.substr(0, digits) +
-                        static_cast<char>(unit[0] - 'a' + 'A') + "iB";
+                meant =
+                    value->text.substr(0, digits) + static_cast<char>(unit[0] - 'a' + 'A') + "iB";
             }
         }
         problem(key,
@@ -179,8 +183,8 @@ bool Section::duration(std::string_view key, std::chrono::milliseconds& target,
         return false;
     }
     if (*parsed < min || *parsed > max) {
-        problem(key, name(key) + " must be from " + config::show(min) + " to " +
-                         config::show(max) + ", not " + quoted(value->text));
+        problem(key, name(key) + " must be from " + config::show(min) + " to " + config::show(max) +
+                         ", not " + quoted(value->text));
         return false;
     }
     target = *parsed;
@@ -208,6 +212,10 @@ void Section::replaced(std::string_view key, const std::string& advice) {
     }
 }
 
+void Section::missing(std::string_view key, const std::string& message) {
+    missing_.emplace_back(key, message);
+}
+
 void Section::problem(std::string_view key, const std::string& message, std::string suggestion) {
     report_.problem(place_of(key), message, std::move(suggestion));
 }
@@ -217,11 +225,10 @@ void Section::warning(std::string_view key, const std::string& message) {
 }
 
 void Section::finish() {
-    if (node_ == nullptr) return;
     const auto in = [](const std::vector<std::string>& words, const std::string& word) {
         return std::find(words.begin(), words.end(), word) != words.end();
     };
-    for (const Member& member : node_->members) {
+    for (const Member& member : members()) {
         if (in(known_, member.key) || in(replaced_, member.key)) continue;
         const std::string where = path_.empty() ? "at the top level" : "in " + path_;
         const std::string meant = nearest(member.key, known_);
@@ -231,7 +238,9 @@ void Section::finish() {
             message += "; it may hold " + listed(known);
         }
         report_.problem(member.place, std::move(message), meant);
+        std::erase_if(missing_, [&](const auto& missing) { return missing.first == meant; });
     }
+    for (const auto& [key, message] : missing_) problem(key, message);
 }
 
 const Node* Section::scalar(std::string_view key, const std::string& expected) {

@@ -29,8 +29,9 @@ struct Report {
 
 class Section {
 public:
-    // `node` may be null (no such key, or nothing behind it): then every key is absent. Anything but
-    // a map is reported here, once. `path` names the section in messages: "exporters.otlp_grpc.tls".
+    // `node` may be null (no such key, or nothing behind it): then every key is absent. Anything
+    // but a map is reported here, once. `path` names the section in messages:
+    // "exporters.otlp_grpc.tls".
     Section(const Node* node, std::string path, Report& report);
 
     // Null when the key is absent or null.
@@ -56,14 +57,18 @@ public:
     std::optional<std::size_t> word(std::string_view key,
                                     const std::vector<std::string_view>& words);
 
-    // A key that people bring along from the Collector and that means nothing here: an error that says
-    // what to do instead.
+    // A key that people bring along from the Collector and that means nothing here: an error that
+    // says what to do instead.
     void replaced(std::string_view key, const std::string& advice);
+
+    // A key that must be there and is not. Said by finish(), and only when no unknown key looks as
+    // if it were this one mistyped: then the suggestion says it.
+    void missing(std::string_view key, const std::string& message);
 
     void problem(std::string_view key, const std::string& message, std::string suggestion = {});
     void warning(std::string_view key, const std::string& message);
 
-    // Reports every key that no call has asked for. Call it last.
+    // Reports what is missing and every key that no call has asked for. Call it last.
     void finish();
 
 private:
@@ -77,6 +82,7 @@ private:
     Report& report_;
     std::vector<std::string> known_;
     std::vector<std::string> replaced_;
+    std::vector<std::pair<std::string, std::string>> missing_;  // Key, message.
 };
 
 }  // namespace oteld::config

@@ -83,12 +83,13 @@ private:
         } else if (has_default) {
             result += fallback;
         } else {
-            warnings_.push_back(Problem{source_, node.place,
-                                        "the variable " + std::string(inside) +
-                                            (value ? " is empty" : " is not set") +
-                                            " and has no default (${env:" + std::string(inside) +
-                                            ":-default}); nothing is put in its place", {}}
-                                    .text());
+            warnings_.push_back(Problem{
+                source_,
+                node.place,
+                "the variable " + std::string(inside) + (value ? " is empty" : " is not set") +
+                    " and has no default (${env:" + std::string(inside) +
+                    ":-default}); nothing is put in its place",
+                {}}.text());
         }
         return true;
     }

@@ -11,7 +11,7 @@ struct Unit {
     double factor;
 };
 
-constexpr Unit duration_units[] = {{"us", 0.001}, {"ms", 1}, {"s", 1e3},
+constexpr Unit duration_units[] = {{"us", 0.001}, {"ms", 1},     {"s", 1e3},
                                    {"m", 60e3},   {"h", 3600e3}, {"d", 86400e3}};
 constexpr double duration_ms_max = 1e13;  // 300 years: far beyond every range, far from overflow.
 

@@ -1,12 +1,12 @@
 #include "config/yaml.hpp"
 
-#include <map>
-#include <sstream>
-#include <stdexcept>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/mark.h>
 #include <yaml-cpp/parser.h>
+#include <map>
+#include <sstream>
+#include <stdexcept>
 
 namespace oteld::config {
 namespace {
@@ -132,13 +132,16 @@ private:
     }
 
     void add_member(Open& map, Node value) {
-        // A value that stands nowhere ("key:") is best shown at its key.
-        if (value.kind == Node::Kind::null) value.place = map.key_place;
+        // What a map lacks, and a value that stands nowhere ("key:"), is best shown at the key.
+        const bool single = value.kind == Node::Kind::scalar || value.kind == Node::Kind::sequence;
+        if (!single) value.place = map.key_place;
         for (const Member& earlier : map.node.members) {
             if (earlier.key != map.key) continue;
-            problems_.push_back({source_, map.key_place,
+            problems_.push_back({source_,
+                                 map.key_place,
                                  quoted(map.key) + " is given twice; the first one is on line " +
-                                     std::to_string(earlier.place.line), {}});
+                                     std::to_string(earlier.place.line),
+                                 {}});
             return;
         }
         map.node.members.push_back({std::move(map.key), map.key_place, std::move(value)});
@@ -181,6 +184,17 @@ private:
     std::size_t copied_bytes_ = 0;
 };
 
+// "${" opens a map inside of { } and [ ], which is where nobody expects YAML's complaint to come
+// from.
+std::string brace_hint(std::string_view text, const YAML::Mark& mark) {
+    for (int line = 0; line < mark.line && !text.empty(); ++line) {
+        const std::size_t end = text.find('\n');
+        text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    }
+    const bool there = text.substr(0, text.find('\n')).find("${") != std::string_view::npos;
+    return there ? " (inside of { } and [ ] a value with ${...} needs quotes)" : "";
+}
+
 }  // namespace
 
 const Node* Node::find(std::string_view key) const {
@@ -221,7 +235,8 @@ ParsedYaml parse_yaml(std::string_view text, const std::string& source) {
     } catch (const Refused& refused) {
         refuse(refused.place, refused.what());
     } catch (const YAML::Exception& exception) {
-        refuse(place_of(exception.mark), "not valid YAML: " + exception.msg);
+        refuse(place_of(exception.mark),
+               "not valid YAML: " + exception.msg + brace_hint(text, exception.mark));
     } catch (const std::exception& exception) {
         refuse({}, std::string("not valid YAML: ") + exception.what());
     }

@@ -3,8 +3,8 @@
 #include "config/load.hpp"
 #include "config/units.hpp"
 
-#include <iostream>
 #include <sysexits.h>
+#include <iostream>
 
 namespace oteld {
 namespace {
