@@ -10,10 +10,8 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set_target_properties(oteld_api PROPERTIES EXPORT_NAME api)
-set_target_properties(oteld_client_static PROPERTIES EXPORT_NAME client_static OUTPUT_NAME oteld)
-set_target_properties(oteld_client_shared PROPERTIES EXPORT_NAME client_library OUTPUT_NAME oteld
-  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
-target_link_options(oteld_client_static INTERFACE LINKER:-u,oteld_client_v1)
+set_target_properties(oteld_client_static PROPERTIES EXPORT_NAME client_static)
+set_target_properties(oteld_client_shared PROPERTIES EXPORT_NAME client_library)
 
 # One item, so that CMake neither reorders nor merges the flags; the library itself once more for its directory,
 # its headers and the order of the build.

@@ -1,0 +1,65 @@
+// Setting up the client in code. Not needed for the first span: the environment is read on its own.
+//
+// Used by: applications, once, near the start of main(). Libraries include api.hpp only.
+// Threads: any. A provider's spans may outlive the TracerProvider object: what they need is never freed.
+// https://opentelemetry.io/docs/specs/otel/trace/sdk/
+#pragma once
+
+#include "oteld/api.hpp"
+
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace oteld {
+
+// What is said here beats the environment; what is not said comes from the standard OTEL_* variables.
+class Settings {
+public:
+    Settings& service(std::string name, std::string version = {}) {
+        service_name_ = std::move(name);
+        service_version_ = std::move(version);
+        return *this;
+    }
+    Settings& resource(std::string key, std::string value) {
+        resource_.emplace_back(std::move(key), std::move(value));
+        return *this;
+    }
+    Settings& resource_schema_url(std::string url) {
+        schema_url_ = std::move(url);
+        return *this;
+    }
+
+    [[nodiscard]] const std::string& service_name() const noexcept { return service_name_; }
+    [[nodiscard]] const std::string& service_version() const noexcept { return service_version_; }
+    [[nodiscard]] const std::string& schema_url() const noexcept { return schema_url_; }
+    [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& resource_attributes() const noexcept { return resource_; }
+
+private:
+    std::string service_name_, service_version_, schema_url_;
+    std::vector<std::pair<std::string, std::string>> resource_;
+};
+
+// A resource, a sampler and limits under which tracers record. May throw std::bad_alloc when it is made.
+class __attribute__((visibility("default"))) TracerProvider {
+public:
+    TracerProvider() : TracerProvider(Settings{}) {}
+    explicit TracerProvider(const Settings& settings);
+
+    [[nodiscard]] Tracer tracer(std::string_view name, std::string_view version = {}, std::string_view schema_url = {},
+                                Attributes attributes = {}) const {
+        return oteld::tracer(name, version, schema_url, attributes, provider_);
+    }
+    // Tracers of oteld::tracer() record under this provider from their next span on.
+    void make_global() const noexcept;
+
+private:
+    const void* provider_;
+};
+
+// Waits until every span that ended before the call is safe with the daemon, not for a network. False: the time
+// is over or there is no daemon; nothing is lost by that, the spans stay in the ring.
+__attribute__((visibility("default"))) bool force_flush(std::chrono::nanoseconds timeout) noexcept;
+
+}  // namespace oteld

@@ -1,0 +1,617 @@
+// The slow path: the process, its segments, claiming and growing lanes, fork, the doorbell.
+
+#include "process.hpp"
+
+#include "clock.hpp"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <new>
+
+namespace oteld::sdk {
+
+thread_local constinit Thread this_thread;
+
+namespace {
+
+constexpr std::uint64_t retry_interval_ns = 1000000000U;
+constexpr std::uint32_t lanes_first = 2;
+constexpr std::uint32_t lanes_per_segment_max = 256;
+constexpr std::uint64_t lane_bytes_first = 128 << 10;
+constexpr std::uint64_t lane_bytes_min = 16 << 10;
+constexpr std::uint64_t growth_factor = 4;
+constexpr std::uint32_t bank_lanes = 16;
+constexpr std::uint32_t bank_slots = 64;
+
+// A page that the kernel empties in a fork's child: there the process has to be made anew.
+struct ForkPage {
+    std::atomic<Process*> process;
+};
+constinit std::atomic<ForkPage*> fork_page{nullptr};
+constinit std::atomic<std::uint64_t> generations{0};
+
+class SignalsBlocked {
+public:
+    SignalsBlocked() noexcept {
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+    SignalsBlocked(const SignalsBlocked&) = delete;
+    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+private:
+    sigset_t before_;
+};
+
+class Directory {
+public:
+    Directory() noexcept : error(shm::open_ring_directory(facts, secure_getenv("OTELD_DIR"))) {}
+    ~Directory() {
+        if (facts.fd >= 0) close(facts.fd);
+    }
+    Directory(const Directory&) = delete;
+    Directory& operator=(const Directory&) = delete;
+
+    shm::RingDirectory facts;
+    shm::CreateError error;
+};
+
+ForkPage* the_fork_page() noexcept {
+    ForkPage* page = fork_page.load(std::memory_order_acquire);
+    if (page != nullptr) return page;
+    const auto bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    void* fresh = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fresh == MAP_FAILED) return nullptr;
+    if (madvise(fresh, bytes, MADV_WIPEONFORK) != 0) {
+        munmap(fresh, bytes);
+        return nullptr;
+    }
+    if (fork_page.compare_exchange_strong(page, static_cast<ForkPage*>(fresh), std::memory_order_acq_rel)) {
+        return static_cast<ForkPage*>(fresh);
+    }
+    munmap(fresh, bytes);
+    return page;
+}
+
+pthread_mutex_t* liveness_word(const Lane& lane) noexcept {
+    const shm::Segment& segment = lane.segment->segment;
+    return reinterpret_cast<pthread_mutex_t*>(segment.private_page(lane.index) - 8);
+}
+
+// A fork's child holds copies of its parent's descriptors; left open they would keep unlinked rings in memory.
+void close_inherited(const Process& parent) noexcept {
+    for (const SegmentEntry* entry : parent.segments) {
+        struct stat facts {};
+        const shm::Segment& segment = entry->segment;
+        // The program may have closed everything and reused the number.
+        if (fstat(segment.fd, &facts) == 0 && facts.st_dev == segment.device && facts.st_ino == segment.inode) close(segment.fd);
+    }
+}
+
+// The process that the last fork came from, to tidy up after it.
+constinit std::atomic<Process*> last_process{nullptr};
+
+void map_control(Process& process, const shm::RingDirectory& directory) noexcept {
+    const int fd = openat(directory.fd, shm::control_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) return;
+    struct stat facts {};
+    // In a sticky directory others may plant files: only the directory's owner and root write the control page.
+    if (fstat(fd, &facts) == 0 && S_ISREG(facts.st_mode) && facts.st_ino != process.control_inode &&
+        facts.st_size >= static_cast<off_t>(sizeof(shm::ControlPage)) && (facts.st_uid == directory.owner || facts.st_uid == 0)) {
+        void* map = mmap(nullptr, sizeof(shm::ControlPage), PROT_READ, MAP_SHARED, fd, 0);
+        if (map != MAP_FAILED) {
+            const auto* page = static_cast<const shm::ControlPage*>(map);
+            if (page->magic == shm::control_magic && page->major == shm::layout_major) {
+                process.control_inode = facts.st_ino;
+                process.control.store(page, std::memory_order_release);  // An older mapping stays: others may be reading it.
+            } else {
+                munmap(map, sizeof(shm::ControlPage));
+            }
+        }
+    }
+    close(fd);
+}
+
+bool same_generation(const Process& process) noexcept {
+    const shm::ControlPage* page = process.control.load(std::memory_order_relaxed);
+    if (process.segments.empty() || page == nullptr) return false;
+    const std::uint64_t current = __atomic_load_n(&process.segments.front()->segment.daemon->control_generation, __ATOMIC_RELAXED);
+    return current == 0 || current == page->generation;
+}
+
+shm::SegmentIdentity identity_of(const Process& process) noexcept {
+    shm::SegmentIdentity identity{};
+    std::memcpy(identity.process_id, process.process_id, sizeof identity.process_id);
+    identity.segment_index = static_cast<std::uint32_t>(process.segments.size());
+    identity.clock = clock_is_tsc ? shm::ClockKind::tsc : shm::ClockKind::monotonic;
+    identity.anchor_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
+    identity.anchor_ticks = ticks();
+    identity.anchor_realtime_ns = clock_ns(CLOCK_REALTIME);
+    std::strncpy(identity.executable, executable_name().c_str(), sizeof identity.executable - 1);
+    Random random{};
+    random.seed();
+    const std::uint64_t name[2] = {random.next(), random.next()};
+    std::memcpy(identity.name, name, sizeof identity.name);
+    return identity;
+}
+
+void explain(Process& process, shm::CreateError error, std::uint64_t bytes) noexcept {
+    if (process.warned || error == shm::CreateError::no_directory) return;  // No daemon here: nothing to say.
+    process.warned = true;
+    const auto kib = static_cast<unsigned long>(bytes >> 10);
+    switch (error) {
+        case shm::CreateError::permission:
+            return warn("spans are not recorded: no permission to create a file in the ring directory (see OTELD_DIR)");
+        case shm::CreateError::file_size_limit:
+            return warn("spans are not recorded: RLIMIT_FSIZE is below the %lu KiB of a ring", kib);
+        case shm::CreateError::memory_limit:
+            return warn("a ring of %lu KiB was not made: it would come near the memory limit", kib);
+        case shm::CreateError::full: return warn("a ring of %lu KiB was not made: the ring directory's file system is full", kib);
+        default: return warn("a ring of %lu KiB could not be made", kib);
+    }
+}
+
+std::uint16_t index_of(const std::vector<const Provider*>& list, const Provider* provider) noexcept {
+    return static_cast<std::uint16_t>(std::find(list.begin(), list.end(), provider) - list.begin());
+}
+
+bool append_resource(const Process& process, shm::Segment& segment, std::uint16_t index) {
+    const Provider& provider = *process.resources[index];
+    const std::string message = provider.resource_message(process.process_id);
+    return shm::append_table(segment, shm::TableKind::resource, index, 0, provider.resource_schema_url.data(),
+                             provider.resource_schema_url.size(), message.data(), message.size());
+}
+
+bool append_scope(const Process& process, shm::Segment& segment, const Scope& scope, std::uint16_t index) {
+    return shm::append_table(segment, shm::TableKind::scope, index,
+                             index_of(process.resources, scope.active.load(std::memory_order_relaxed)), scope.schema_url.data(),
+                             scope.schema_url.size(), scope.message.data(), scope.message.size());
+}
+
+bool fill_tables(const Process& process, shm::Segment& segment) {
+    for (std::size_t i = 0; i < process.resources.size(); ++i) {
+        if (!append_resource(process, segment, static_cast<std::uint16_t>(i))) return false;
+    }
+    for (std::size_t i = 0; i < process.scopes.size(); ++i) {
+        if (!append_scope(process, segment, *process.scopes[i], static_cast<std::uint16_t>(i))) return false;
+    }
+    return true;
+}
+
+void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t index, const shm::Geometry& geometry) {
+    shm::Segment& segment = entry.segment;
+    auto* lane = new (segment.private_page(index) + lane_state_offset) Lane{};
+    lane->generation = process.generation;
+    lane->segment = &entry;
+    lane->index = index;
+    lane->slots.initialise(segment.lane(index), geometry.slot_count, geometry.slot_bytes);
+    lane->writer.initialise(segment.lane(index) + segment.data_offset, geometry.data_bytes, segment.producer(index),
+                            segment.daemon_lanes + index);
+    lane->random.seed();
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(liveness_word(*lane), &attributes);
+    pthread_mutexattr_destroy(&attributes);
+    (geometry.data_bytes != 0 ? process.lanes : process.banks).push_back(lane);
+}
+
+// A dead segment of this user's is worth less than a living program's spans.
+void reclaim_if_crowded(Process& process, const shm::RingDirectory& directory, std::uint64_t bytes, shm::Reclaimed& reclaimed) noexcept {
+    (void)process;
+    if (directory.bytes_free >= directory.bytes / 2 && directory.bytes_free >= bytes) return;
+    const shm::Reclaimed now = shm::reclaim_dead_segments(directory, bytes * 2);
+    reclaimed.files += now.files;
+    reclaimed.spans += now.spans;
+}
+
+SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
+    const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+    if (!process.segments.empty()) {  // Room for what this process has registered, and for as much again.
+        geometry.tables_bytes = std::max(geometry.tables_bytes, process.segments.back()->segment.tables_end * 2);
+    }
+    const std::uint64_t bytes = geometry.file_bytes(page);
+    if (process.bytes + bytes > process.bytes_max) return nullptr;
+    if (!memory_allows(bytes)) {
+        explain(process, shm::CreateError::memory_limit, bytes);
+        return nullptr;
+    }
+    Directory directory;
+    if (directory.error != shm::CreateError::none) {
+        explain(process, directory.error, bytes);
+        return nullptr;
+    }
+    shm::Reclaimed reclaimed;
+    reclaim_if_crowded(process, directory.facts, bytes, reclaimed);
+    auto entry = std::make_unique<SegmentEntry>();
+    const shm::SegmentIdentity identity = identity_of(process);
+    shm::CreateError error = shm::create_segment(directory.facts, geometry, identity, entry->segment);
+    if (error == shm::CreateError::none && !fill_tables(process, entry->segment)) error = shm::CreateError::full;
+    if (error == shm::CreateError::none) error = shm::publish_segment(directory.facts, identity, entry->segment);
+    if (error != shm::CreateError::none) {
+        shm::unmap_segment(entry->segment);
+        explain(process, error, bytes);
+        return nullptr;
+    }
+    entry->index = identity.segment_index;
+    entry->data_bytes = geometry.data_bytes;
+    process.bytes += bytes;
+    process.segments.push_back(entry.get());
+    if (process.segments.size() == 1) process.counters.store(entry->segment.header, std::memory_order_release);
+    else process.count(shm::ProcessCounter::growths);
+    if (reclaimed.files != 0) {
+        process.count(shm::ProcessCounter::reclaimed_files, reclaimed.files);
+        process.count(shm::ProcessCounter::reclaimed_spans, reclaimed.spans);
+    }
+    for (std::uint32_t i = 0; i < geometry.lanes; ++i) initialise_lane(process, *entry, i, geometry);
+    if (process.control.load(std::memory_order_relaxed) == nullptr || !same_generation(process)) map_control(process, directory.facts);
+    return entry.release();  // Never freed: spans may end as long as the process lives.
+}
+
+bool retired(const Lane& lane) noexcept {
+    return __atomic_load_n(&lane.segment->segment.daemon->retired, __ATOMIC_RELAXED) != 0;
+}
+
+// A free lane of at least that size, the smallest first. Its liveness word is held from here on.
+Lane* take_free(std::vector<Lane*>& lanes, const Thread& thread, std::uint64_t bytes_min) noexcept {
+    Lane* best = nullptr;
+    for (Lane* lane : lanes) {
+        if (lane->owner.load(std::memory_order_relaxed) != nullptr || lane->writer.bytes < bytes_min || retired(*lane)) continue;
+        if (best == nullptr || lane->writer.bytes < best->writer.bytes) best = lane;
+    }
+    if (best == nullptr) return nullptr;
+    const int locked = pthread_mutex_trylock(liveness_word(*best));
+    if (locked == EOWNERDEAD) pthread_mutex_consistent(liveness_word(*best));  // Its thread ended without saying so.
+    else if (locked != 0) return nullptr;
+    __atomic_fetch_add(&best->writer.producer->epoch, 1, __ATOMIC_RELAXED);
+    best->owner.store(&thread, std::memory_order_release);
+    best->next_bank = nullptr;
+    return best;
+}
+
+// More threads, more lanes in the next segment; and smaller ones when little of the cap is left.
+shm::Geometry next_geometry(const Process& process, std::uint64_t bytes_wanted) noexcept {
+    shm::Geometry geometry;
+    geometry.data_bytes = bytes_wanted;
+    if (bytes_wanted > process.lane_bytes_first) {
+        geometry.lanes = 1;  // A lane that overflowed: one thread's own.
+        return geometry;
+    }
+    geometry.lanes = std::min<std::uint32_t>(
+        std::max<std::uint32_t>(lanes_first, static_cast<std::uint32_t>(process.lanes.size())), lanes_per_segment_max);
+    const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+    const std::uint64_t left = process.bytes_max - std::min(process.bytes_max, process.bytes);
+    while (geometry.file_bytes(page) > left / 2 && geometry.data_bytes > lane_bytes_min) {
+        geometry.data_bytes /= 2;
+        geometry.slot_count[0] = std::max(geometry.slot_count[0] / 2, 8U);
+        geometry.slot_count[1] = 1;
+        geometry.slot_count[2] = 0;
+    }
+    while (geometry.file_bytes(page) > left && geometry.lanes > 1) geometry.lanes /= 2;
+    return geometry;
+}
+
+Lane* claim(Process& process, Thread& thread, std::uint64_t bytes_wanted) {
+    const std::uint64_t smallest = bytes_wanted > process.lane_bytes_first ? bytes_wanted : 0;
+    Lane* lane = take_free(process.lanes, thread, smallest);
+    if (lane != nullptr) return lane;
+    if (bytes_wanted > process.lane_bytes_first && !process.growth) return nullptr;
+    if (add_segment(process, next_geometry(process, bytes_wanted)) == nullptr) return nullptr;
+    return take_free(process.lanes, thread, smallest);
+}
+
+void release(Lane* lane) noexcept {
+    for (Lane* bank = lane->next_bank; bank != nullptr;) {
+        Lane* next = bank->next_bank;
+        bank->next_bank = nullptr;
+        bank->owner.store(nullptr, std::memory_order_release);
+        pthread_mutex_unlock(liveness_word(*bank));
+        bank = next;
+    }
+    lane->next_bank = nullptr;
+    lane->owner.store(nullptr, std::memory_order_release);
+    pthread_mutex_unlock(liveness_word(*lane));
+}
+
+// Gives the lane back when its thread ends. Slots that are still open stay what they are until their spans end.
+struct ThreadEnd {
+    bool armed = false;
+    ~ThreadEnd() {
+        Thread& thread = this_thread;
+        Lane* lane = thread.lane;
+        if (lane == nullptr || lane->generation == 0) return;
+        const SignalsBlocked blocked;
+        thread.lane = nullptr;
+        if (Process* process = this_process()) {
+            const std::lock_guard lock(process->mutex);
+            release(lane);
+        }
+    }
+};
+thread_local ThreadEnd thread_end;
+
+// A child of a raw clone(2) has its parent's thread identity in libc: a liveness word would carry a living thread's
+// number for ever. Seen by what libc writes into a mutex.
+bool cloned_raw() noexcept {
+    pthread_mutexattr_t attributes;
+    pthread_mutex_t probe;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(&probe, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+    pthread_mutex_lock(&probe);
+    std::uint32_t word = 0;
+    std::memcpy(&word, &probe, sizeof word);
+    pthread_mutex_unlock(&probe);
+    return (word & shm::lock_tid_mask) != static_cast<std::uint32_t>(syscall(SYS_gettid));
+}
+
+Process* make_process() {
+    auto process = std::make_unique<Process>();
+    process->generation = generations.fetch_add(1, std::memory_order_relaxed) + 1;
+    choose_clock();
+    Random random{};
+    random.seed();
+    const std::uint64_t id[2] = {random.next(), random.next()};
+    std::memcpy(process->process_id, id, sizeof process->process_id);
+    process->bytes_max = ring_bytes_max();
+    process->lane_bytes_first = lane_bytes_first;
+    return process.release();
+}
+
+// A ring that only says how many such children there were; without a lane it is dead at once.
+void count_raw_clone(Process& process) {
+    if (!process.segments.empty()) return;
+    shm::Geometry geometry;
+    geometry.lanes = 1;
+    if (SegmentEntry* entry = add_segment(process, geometry)) {
+        process.count(shm::ProcessCounter::raw_clones);
+        close(entry->segment.fd);
+        entry->segment.fd = -1;
+    }
+}
+
+std::uint16_t register_resource(Process& process, const Provider* provider) {
+    const std::uint16_t known = index_of(process.resources, provider);
+    if (known < process.resources.size()) return known;
+    process.resources.push_back(provider);
+    bool fits = known < shm::resources_max;
+    for (SegmentEntry* entry : process.segments) fits = fits && append_resource(process, entry->segment, known);
+    if (fits) return known;
+    process.count(shm::ProcessCounter::resources_overflowed);
+    return 0;
+}
+
+// Called with the mutex held.
+void register_scope(Process& process, Scope& scope) {
+    const Provider* provider = scope.own != nullptr ? scope.own : global_provider();
+    scope.active.store(provider, std::memory_order_relaxed);
+    register_resource(process, provider);
+    const auto known = static_cast<std::uint32_t>(process.scopes.size());
+    std::uint32_t index = known;
+    bool fits = known < shm::scopes_max;
+    if (fits) process.scopes.push_back(&scope);
+    for (SegmentEntry* entry : process.segments) {
+        fits = fits && append_scope(process, entry->segment, scope, static_cast<std::uint16_t>(known));
+    }
+    if (!fits) {  // The first scope of the process stands in; the daemon names index 65535 "overflow".
+        if (known < process.scopes.size()) process.scopes.pop_back();
+        process.count(shm::ProcessCounter::scopes_overflowed);
+        index = 0xFFFF;
+    }
+    scope.index.store(index, std::memory_order_relaxed);
+    if (provider->sampler.disabled) return;  // Every start goes the slow way, which ends early.
+    // Release: pairs with start()'s acquire.
+    scope.generation.store(process.generation, std::memory_order_release);
+}
+
+bool too_early(Process& process) noexcept {
+    return clock_ns(CLOCK_MONOTONIC_COARSE) < process.retry_at_ns.load(std::memory_order_relaxed);
+}
+
+Lane* claim_first(Process& process, Thread& thread) {
+    if (cloned_raw()) {
+        count_raw_clone(process);
+        process.retry_at_ns.store(UINT64_MAX, std::memory_order_relaxed);
+        return nullptr;
+    }
+    Lane* lane = claim(process, thread, process.lane_bytes_first);
+    if (lane == nullptr) {
+        process.retry_at_ns.store(clock_ns(CLOCK_MONOTONIC_COARSE) + retry_interval_ns, std::memory_order_relaxed);
+        return nullptr;
+    }
+    thread.lane = lane;
+    thread_end.armed = true;
+    return lane;
+}
+
+// A larger lane for a thread whose lane overflowed, or one that fits a large span.
+Lane* move_up(Process& process, Thread& thread, std::uint64_t record_bytes) {
+    Lane* old = thread.lane;
+    std::uint64_t bytes = old->writer.bytes;
+    do bytes *= growth_factor;
+    while (bytes < record_bytes * 2 && bytes < shm::lane_data_bytes_max);
+    bytes = std::min(bytes, shm::lane_data_bytes_max);
+    Lane* lane = process.growth ? claim(process, thread, bytes) : nullptr;
+    if (lane == nullptr) {
+        process.count(shm::ProcessCounter::growth_refused);
+        old->grow_at_ns = clock_ns(CLOCK_MONOTONIC_COARSE) + retry_interval_ns;
+        return nullptr;
+    }
+    thread.lane = lane;
+    lane->next_bank = old->next_bank;
+    old->next_bank = nullptr;
+    release(old);
+    return lane;
+}
+
+template <class Function>
+auto guarded(Function function) noexcept -> decltype(function()) {
+    const SignalsBlocked blocked;
+    try {
+        return function();
+    } catch (const std::bad_alloc&) {
+        return {};
+    }
+}
+
+}  // namespace
+
+Process* this_process() noexcept {
+    ForkPage* page = the_fork_page();
+    if (page == nullptr) return nullptr;
+    Process* process = page->process.load(std::memory_order_acquire);
+    if (__builtin_expect(process != nullptr, 1)) return process;
+    return guarded([&]() -> Process* {
+        Process* parent = last_process.load(std::memory_order_relaxed);
+        Process* fresh = make_process();
+        Process* expected = nullptr;
+        if (!page->process.compare_exchange_strong(expected, fresh, std::memory_order_acq_rel)) {
+            delete fresh;
+            return expected;
+        }
+        if (parent != nullptr) close_inherited(*parent);
+        last_process.store(fresh, std::memory_order_relaxed);
+        return fresh;
+    });
+}
+
+Lane* prepare(Thread& thread, Scope& scope) noexcept {
+    const Provider* provider = scope.active.load(std::memory_order_relaxed);
+    if (provider != nullptr && provider->sampler.disabled && provider == (scope.own != nullptr ? scope.own : global_provider())) {
+        return nullptr;
+    }
+    Process* process = this_process();
+    if (process == nullptr) return nullptr;
+    if (thread.lane != nullptr && thread.lane->generation != process->generation) thread.lane = nullptr;  // A fork's child.
+    if (thread.lane == nullptr && too_early(*process)) return nullptr;
+    return guarded([&]() -> Lane* {
+        const std::lock_guard lock(process->mutex);
+        if (scope.generation.load(std::memory_order_relaxed) != process->generation) register_scope(*process, scope);
+        if (scope.active.load(std::memory_order_relaxed)->sampler.disabled) return nullptr;
+        return thread.lane != nullptr ? thread.lane : claim_first(*process, thread);
+    });
+}
+
+Lane* claim_for_end(Thread& thread) noexcept {
+    Process* process = this_process();
+    if (process == nullptr) return nullptr;
+    if (thread.lane != nullptr && thread.lane->generation != process->generation) thread.lane = nullptr;
+    if (thread.lane != nullptr) return thread.lane;
+    if (too_early(*process)) return nullptr;
+    return guarded([&]() -> Lane* {
+        const std::lock_guard lock(process->mutex);
+        return claim_first(*process, thread);
+    });
+}
+
+std::uint8_t* make_room(Thread& thread, std::uint64_t record_bytes) noexcept {
+    bool ring_bell = false;
+    const auto room = thread.lane->writer.make_room(record_bytes, ring_bell);
+    Process* process = this_process();
+    if (process == nullptr) return nullptr;
+    if (ring_bell) wake_daemon(*process);
+    if (room == shm::LaneWriter::Room::ok) return thread.lane->writer.claim(record_bytes);
+    // A refusal stands for a second: a full ring must not cost every span a lock.
+    if (thread.lane->writer.bytes >= shm::lane_data_bytes_max || clock_ns(CLOCK_MONOTONIC_COARSE) < thread.lane->grow_at_ns) return nullptr;
+    Lane* lane = guarded([&]() -> Lane* {
+        const std::lock_guard lock(process->mutex);
+        return move_up(*process, thread, record_bytes);
+    });
+    if (lane == nullptr || lane->writer.make_room(record_bytes, ring_bell) != shm::LaneWriter::Room::ok) return nullptr;
+    return lane->writer.claim(record_bytes);
+}
+
+shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& slot) noexcept {
+    for (Lane* bank = thread.lane->next_bank; bank != nullptr; bank = bank->next_bank) {
+        if (shm::SlotControl* control = bank->slots.take(0, slot)) {
+            owner = bank;
+            return control;
+        }
+    }
+    Process* process = this_process();
+    if (process == nullptr || !process->growth) return nullptr;
+    Lane* bank = guarded([&]() -> Lane* {
+        const std::lock_guard lock(process->mutex);
+        Lane* free_bank = take_free(process->banks, thread, 0);
+        if (free_bank != nullptr) return free_bank;
+        shm::Geometry geometry;
+        geometry.lanes = bank_lanes;
+        geometry.data_bytes = 0;
+        geometry.slot_count[0] = bank_slots;
+        geometry.slot_count[1] = geometry.slot_count[2] = 0;
+        if (add_segment(*process, geometry) == nullptr) {
+            process->count(shm::ProcessCounter::growth_refused);
+            return nullptr;
+        }
+        return take_free(process->banks, thread, 0);
+    });
+    if (bank == nullptr) return nullptr;
+    bank->next_bank = thread.lane->next_bank;
+    thread.lane->next_bank = bank;
+    owner = bank;
+    return bank->slots.take(0, slot);
+}
+
+void wake_daemon(Process& process) noexcept {
+    const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
+    if (page == nullptr || !same_generation(process)) {
+        guarded([&]() -> bool {  // The daemon came, or came back, after this process's first segment.
+            const std::lock_guard lock(process.mutex);
+            const Directory directory;
+            if (directory.error == shm::CreateError::none) map_control(process, directory.facts);
+            return true;
+        });
+        page = process.control.load(std::memory_order_acquire);
+        if (page == nullptr) return;
+    }
+    if (__atomic_load_n(&page->sleeping, __ATOMIC_RELAXED) == 0) return;
+    process.count(shm::ProcessCounter::bells);
+    syscall(SYS_futex, &page->bell, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+}
+
+bool flush(std::uint64_t timeout_ns) noexcept {
+    Process* process = this_process();
+    if (process == nullptr) return false;
+    return guarded([&]() -> bool {
+        struct Goal {
+            const shm::DaemonLane* lane;
+            std::uint64_t cursor;
+        };
+        std::vector<Goal> goals;
+        {
+            const std::lock_guard lock(process->mutex);
+            for (const Lane* lane : process->lanes) {
+                // The producer's word, not the owner's private cursor: other threads are recording.
+                const std::uint64_t written = __atomic_load_n(&lane->writer.producer->write_cursor, __ATOMIC_ACQUIRE);
+                goals.push_back({lane->writer.daemon, written});
+            }
+        }
+        const std::uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + timeout_ns;
+        wake_daemon(*process);
+        for (const Goal& goal : goals) {
+            // Acquire: pairs with the daemon's release of its cursor.
+            while (__atomic_load_n(&goal.lane->read_cursor, __ATOMIC_ACQUIRE) < goal.cursor) {
+                if (clock_ns(CLOCK_MONOTONIC) >= deadline) return false;
+                const timespec pause{0, 500000};
+                nanosleep(&pause, nullptr);
+            }
+        }
+        return true;
+    });
+}
+
+}  // namespace oteld::sdk

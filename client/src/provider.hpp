@@ -1,0 +1,65 @@
+// What a tracer provider decides for its spans: resource, sampler, limits. Immutable once made, never freed.
+//
+// Used by: start() on the span path (read only), process.cpp (registers its resource), client.hpp's TracerProvider.
+// Threads: immutable.
+#pragma once
+
+#include "oteld/detail/abi.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace oteld::sdk {
+
+struct Sampler {
+    static constexpr std::uint64_t always = UINT64_MAX;
+    bool disabled = false;           // OTEL_SDK_DISABLED: not even counted.
+    bool parent_based = true;
+    // A root is sampled when the low 64 bits of its trace id are below this; `always` means every one.
+    std::uint64_t root_threshold = always;
+};
+
+struct Provider {
+    Sampler sampler;
+    abi::Limits limits;
+    std::string resource;            // Encoded attributes of the OTLP Resource, without what differs by process.
+    std::string resource_schema_url;
+    bool instance_id_given = false;  // service.instance.id came from the user.
+
+    // The Resource message of the calling process: adds process.pid and service.instance.id.
+    [[nodiscard]] std::string resource_message(const std::uint8_t (&process_id)[16]) const;
+};
+
+// An interned instrumentation scope. Lives for ever; the API holds it as an opaque pointer.
+struct Scope {
+    std::string message;             // OTLP InstrumentationScope.
+    std::string schema_url;
+    const Provider* own = nullptr;   // Null: the global provider's, whichever that is.
+    Scope* next = nullptr;
+
+    // Written under the process mutex, `generation` last with release; start() reads it with acquire.
+    std::atomic<std::uint64_t> generation{0};  // Of the process that `index` and `active` belong to; 0: none yet.
+    std::atomic<std::uint32_t> index{0};
+    std::atomic<const Provider*> active{nullptr};
+};
+
+using StringPairs = std::vector<std::pair<std::string, std::string>>;
+
+// From the standard OTEL_* variables. `service` and `attributes` given in code beat them.
+[[nodiscard]] Provider* make_provider(std::string_view service_name, std::string_view service_version,
+                                      const StringPairs& attributes);
+[[nodiscard]] const Provider* global_provider() noexcept;  // Made from the environment at the first call.
+void set_global_provider(const Provider* provider) noexcept;
+
+[[nodiscard]] Scope* intern_scope(const abi::ScopeInfo& info);
+
+// `"name":` of this program, from /proc/self/comm or the loader.
+[[nodiscard]] std::string executable_name();
+// What the client has to complain about goes to standard error once, unless OTEL_LOG_LEVEL is none.
+void warn(const char* format, ...) noexcept __attribute__((format(printf, 1, 2)));
+
+}  // namespace oteld::sdk

@@ -1,0 +1,408 @@
+// The span path: start, grow, end. What is not needed for every span is in lanes.cpp.
+
+#include "clock.hpp"
+#include "process.hpp"
+
+#include "oteld/detail/encode.hpp"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace oteld::sdk {
+namespace {
+
+using detail::SpanRecord;
+
+constexpr std::uint32_t heap_slot = 0xFFFFFFFFU;
+static_assert(sizeof(shm::SlotControl) == abi::control_bytes);
+
+shm::SlotControl* control_of(SpanRecord* record) noexcept {
+    return reinterpret_cast<shm::SlotControl*>(reinterpret_cast<std::uint8_t*>(record) - abi::control_bytes);
+}
+
+SpanRecord* record_of(shm::SlotControl* control) noexcept { return reinterpret_cast<SpanRecord*>(control + 1); }
+
+// Only the lane's owner writes these words: a plain add, which the daemon reads without tearing.
+void add(std::uint64_t& counter, std::uint64_t by = 1) noexcept {
+    __atomic_store_n(&counter, __atomic_load_n(&counter, __ATOMIC_RELAXED) + by, __ATOMIC_RELAXED);
+}
+
+std::uint64_t& dropped(Lane& lane, shm::DropReason reason) noexcept {
+    return lane.writer.producer->dropped[static_cast<std::uint32_t>(reason)];
+}
+
+// Keeps a signal handler out while the thread's lane is being changed.
+class Inside {
+public:
+    explicit Inside(Thread& thread) noexcept : thread_(thread) {
+        thread_.inside = 1;
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
+    ~Inside() {
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        thread_.inside = 0;
+        if (__builtin_expect((thread_.reentered | thread_.reentered_ends) != 0, 0)) count_reentries();
+    }
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+
+private:
+    // Signals that arrive in here are not kept out by `inside`, so the sums are taken before anything is added.
+    [[gnu::noinline]] void count_reentries() noexcept {
+        thread_.inside = 1;
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        const std::uint32_t starts = thread_.reentered;
+        const std::uint32_t ends = thread_.reentered_ends;
+        thread_.reentered = thread_.reentered - starts;
+        thread_.reentered_ends = thread_.reentered_ends - ends;
+        if (Lane* lane = thread_.lane) {
+            add(lane->writer.producer->begun, starts);
+            add(dropped(*lane, shm::DropReason::reentrant), starts + ends);
+        }
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        thread_.inside = 0;
+    }
+    Thread& thread_;
+};
+
+bool present(const std::uint8_t (&id)[16]) noexcept {
+    std::uint64_t halves[2];
+    std::memcpy(halves, id, sizeof halves);
+    return (halves[0] | halves[1]) != 0;
+}
+
+std::uint64_t big_endian(const std::uint8_t* bytes) noexcept {
+    std::uint64_t value;
+    std::memcpy(&value, bytes, sizeof value);
+    return __builtin_bswap64(value);
+}
+
+std::uint64_t nonzero(Random& random) noexcept {
+    std::uint64_t value = random.next();
+    while (__builtin_expect(value == 0, 0)) value = random.next();
+    return value;
+}
+
+bool sampled(const Sampler& sampler, const abi::Context& parent, bool has_parent, const abi::Context& own) noexcept {
+    if (sampler.parent_based && has_parent) return (parent.flags & 1U) != 0;
+    if (sampler.root_threshold == Sampler::always) return true;
+    return big_endian(own.trace_id + 8) < sampler.root_threshold;
+}
+
+// Identity of the new span. Its trace state is the parent's, with a reference of its own.
+void identify(abi::Context& own, const abi::Context& parent, bool has_parent, Random& random) noexcept {
+    if (has_parent) {
+        std::memcpy(own.trace_id, parent.trace_id, sizeof own.trace_id);
+        own.flags = parent.flags & ~1U;
+        own.trace_state = parent.trace_state;
+        abi::retain(own.trace_state);
+    } else {
+        const std::uint64_t halves[2] = {nonzero(random), random.next()};
+        std::memcpy(own.trace_id, halves, sizeof own.trace_id);
+        own.flags = 2;  // Random trace id (W3C level 2).
+        own.trace_state = nullptr;
+    }
+    own.remote = 0;
+    const std::uint64_t id = nonzero(random);
+    std::memcpy(own.span_id, &id, sizeof own.span_id);
+}
+
+void not_recorded(abi::Span& span, const abi::Context& parent) noexcept {
+    span.record = nullptr;
+    span.context = parent;
+    abi::retain(span.context.trace_state);
+}
+
+// A buffer beyond the slots: not visible after a crash, counted.
+shm::SlotControl* allocate(std::size_t bytes) noexcept {
+    auto* control = static_cast<shm::SlotControl*>(std::malloc(sizeof(shm::SlotControl) + bytes));
+    if (control != nullptr) std::memset(static_cast<void*>(control), 0, sizeof *control);
+    return control;
+}
+
+constexpr std::size_t heap_bytes_first = 32 << 10;
+
+void put_start(abi::Span& span, const abi::Start& options, const Scope& scope, const abi::Context& parent, bool has_parent) noexcept {
+    SpanRecord& record = *span.record;
+    record.prefix = {0, static_cast<std::uint8_t>(detail::RecordType::span), detail::record_parent_known, sizeof(SpanRecord)};
+    if (has_parent && parent.remote != 0) record.prefix.flags |= detail::record_parent_remote;
+    std::memcpy(record.trace_id, span.context.trace_id, sizeof record.trace_id);
+    std::memcpy(record.span_id, span.context.span_id, sizeof record.span_id);
+    if (has_parent) std::memcpy(record.parent_id, parent.span_id, sizeof record.parent_id);
+    else std::memset(record.parent_id, 0, sizeof record.parent_id);
+    record.end = 0;
+    record.kind_status = static_cast<std::uint8_t>(options.kind == 0 ? 1 : options.kind & 15U);
+    record.trace_flags = span.context.flags;
+    record.scope = static_cast<std::uint16_t>(scope.index.load(std::memory_order_relaxed));
+    record.body_bytes = 0;
+}
+
+void put_name(abi::Span& span, const abi::Start& options) noexcept {
+    using namespace detail;
+    std::size_t name_bytes = options.name_bytes;
+    if (!abi::room(span, wire::bytes_field_bytes(5, name_bytes))) name_bytes = 0;
+    if (__builtin_expect(name_bytes < 128, 1)) {
+        span.cursor[0] = wire::tag(5, wire::bytes_type);
+        span.cursor[1] = static_cast<std::uint8_t>(name_bytes);
+        span.cursor = wire::put_raw(span.cursor + 2, options.name, name_bytes);
+    } else {
+        span.cursor = wire::put_bytes(span.cursor, 5, options.name, name_bytes);
+    }
+    if (__builtin_expect(span.context.trace_state != nullptr, 0)) {
+        const abi::TraceState& state = *span.context.trace_state;
+        if (abi::room(span, wire::bytes_field_bytes(3, state.bytes))) {
+            span.cursor = wire::put_bytes(span.cursor, 3, &state + 1, state.bytes);
+        }
+    }
+}
+
+// Where the span is built: a small slot, one of a further bank, or the heap. False: nowhere.
+bool place(abi::Span& span, Thread& thread, Lane* lane) noexcept {
+    Lane* owner = lane;
+    std::uint32_t slot = 0;
+    std::size_t bytes = lane->slots.bytes[0];
+    shm::SlotControl* control = lane->slots.take(0, slot);
+    if (__builtin_expect(control == nullptr, 0)) {
+        control = take_bank_slot(thread, owner, slot);
+        if (control != nullptr) {
+            bytes = owner->slots.bytes[0];
+        } else {
+            owner = lane;
+            slot = heap_slot;
+            bytes = heap_bytes_first;
+            control = allocate(bytes);
+            if (control == nullptr) return false;
+            add(lane->writer.producer->heap_spans);
+            if (Process* process = this_process()) process->count(shm::ProcessCounter::not_crash_visible);
+        }
+    }
+    control->end_cursor = shm::slot_open;
+    span.record = record_of(control);
+    span.cursor = reinterpret_cast<std::uint8_t*>(span.record + 1);
+    span.end = reinterpret_cast<std::uint8_t*>(control) + bytes;
+    span.owner = owner;
+    span.slot = slot;
+    return true;
+}
+
+void free_place(abi::Span& span, const Thread& thread) noexcept {
+    shm::SlotControl* control = control_of(span.record);
+    auto* owner = static_cast<Lane*>(span.owner);
+    if (span.slot == heap_slot) {
+        std::free(control);
+        if (Process* process = this_process()) process->count(shm::ProcessCounter::heap_closed);
+        return;
+    }
+    // Release: recovery that sees 0 also sees the record in the lane.
+    __atomic_store_n(&control->published, 0, __ATOMIC_RELEASE);
+    if (owner->owner.load(std::memory_order_relaxed) == &thread) owner->slots.give_back(span.slot);
+    else owner->slots.give_back_from_elsewhere(span.slot);
+}
+
+// The marker first: a death right behind it leaves a span that is neither open nor dropped, which is "lost".
+void drop(abi::Span& span, Thread& thread, Lane* lane, shm::DropReason reason) noexcept {
+    __atomic_store_n(&control_of(span.record)->end_cursor, 0, __ATOMIC_RELEASE);
+    if (lane != nullptr) add(dropped(*lane, reason));
+    else if (Process* process = this_process()) process->count(shm::ProcessCounter::dropped_no_lane);
+    free_place(span, thread);
+}
+
+// Counts that are not zero go behind the body.
+void put_dropped_counts(abi::Span& span) noexcept {
+    using namespace detail;
+    const std::pair<std::uint32_t, std::uint32_t> counts[] = {
+        {10, span.dropped_attributes}, {12, span.dropped_events}, {14, span.dropped_links}};
+    for (const auto& [field, count] : counts) {
+        if (count == 0 || !abi::room(span, 2 + wire::varint_bytes_max)) continue;
+        span.cursor = wire::put_varint(wire::put_tag(span.cursor, field, wire::varint_type), count);
+    }
+}
+
+std::uint64_t record_bytes(const abi::Span& span) noexcept {
+    const std::uint64_t body = static_cast<std::uint64_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
+    const std::uint64_t description = span.description_bytes == 0 ? 0 : 4 + span.description_bytes;
+    return (body + description + 7) & ~7ULL;
+}
+
+// Copies the span to its place in the lane. The header's last fields are written there, not in the slot: a wide
+// load right behind a narrow store would wait for it.
+void copy(const abi::Span& span, std::uint8_t* to, std::uint64_t bytes, std::uint64_t end_time) noexcept {
+    std::memset(to + bytes - 8, 0, 8);
+    const auto used = static_cast<std::size_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
+    std::memcpy(to, span.record, used);
+    auto* record = reinterpret_cast<SpanRecord*>(to);
+    record->prefix.length = static_cast<std::uint32_t>(bytes);
+    record->body_bytes = static_cast<std::uint32_t>(used - sizeof(SpanRecord));
+    record->end = end_time;
+    if (__builtin_expect(span.description_bytes != 0, 0)) {
+        record->prefix.flags |= detail::record_has_description;
+        std::memcpy(to + used, &span.description_bytes, 4);
+        std::memcpy(to + used + 4, span.end, span.description_bytes);
+    }
+}
+
+[[gnu::noinline]] void end_in_handler(abi::Span& span, Thread& thread) noexcept {
+    __atomic_store_n(&control_of(span.record)->end_cursor, 0, __ATOMIC_RELEASE);
+    thread.reentered_ends = thread.reentered_ends + 1;
+    auto* owner = static_cast<Lane*>(span.owner);
+    // The heap's locks may be held by what was interrupted: the buffer is not freed.
+    if (span.slot == heap_slot) return;
+    __atomic_store_n(&control_of(span.record)->published, 0, __ATOMIC_RELEASE);
+    owner->slots.give_back_from_elsewhere(span.slot);
+}
+
+}  // namespace
+
+void start(abi::Span* span, const abi::Start* options) noexcept {
+    Thread& thread = this_thread;
+    auto& scope = *static_cast<Scope*>(const_cast<void*>(options->scope));
+    const abi::Context& parent = options->parent != nullptr ? *options->parent : thread.current;
+    if (__builtin_expect(thread.inside != 0, 0)) {
+        thread.reentered = thread.reentered + 1;
+        return not_recorded(*span, parent);
+    }
+    Inside inside(thread);
+    Lane* lane = thread.lane;
+    // Acquire: pairs with the registration's release; index and provider are those of this process.
+    if (__builtin_expect(lane == nullptr || lane->generation != scope.generation.load(std::memory_order_acquire) ||
+                             lane->generation == 0, 0)) {
+        lane = prepare(thread, scope);
+        if (lane == nullptr) return not_recorded(*span, parent);
+    }
+    const Provider& provider = *scope.active.load(std::memory_order_relaxed);
+    const bool has_parent = present(parent.trace_id);
+    identify(span->context, parent, has_parent, lane->random);
+    if (!sampled(provider.sampler, parent, has_parent, span->context)) {
+        span->record = nullptr;
+        add(lane->writer.producer->unsampled);
+        return;
+    }
+    span->context.flags |= 1U;
+    add(lane->writer.producer->begun);
+    if (__builtin_expect(!place(*span, thread, lane), 0)) {
+        span->record = nullptr;
+        add(dropped(*lane, shm::DropReason::no_memory));
+        return;
+    }
+    span->generation = lane->generation;
+    span->limits = &provider.limits;
+    span->attributes = span->dropped_attributes = span->events = span->dropped_events = 0;
+    span->links = span->dropped_links = span->description_bytes = span->key_hashes_used = 0;
+    std::memset(span->key_hashes, 0, sizeof span->key_hashes);
+    put_start(*span, *options, scope, parent, has_parent);
+    put_name(*span, *options);
+    span->record->start = options->start_unix_ns != 0 ? options->start_unix_ns : now();
+}
+
+namespace {
+
+// The larger buffers: the lane's medium and large slots, then the heap. `from` is where the span is now.
+shm::SlotControl* take_larger(abi::Span& span, Thread& thread, std::size_t bytes, std::uint32_t& slot, std::size_t& got) noexcept {
+    auto* owner = static_cast<Lane*>(span.owner);
+    // Another thread's slots are not ours to take.
+    if (owner->owner.load(std::memory_order_relaxed) == &thread && span.slot != heap_slot) {
+        for (std::uint32_t c = 1; c < shm::slot_classes; ++c) {
+            if (owner->slots.bytes[c] < bytes) continue;
+            if (shm::SlotControl* control = owner->slots.take(c, slot)) {
+                got = owner->slots.bytes[c];
+                return control;
+            }
+        }
+    }
+    if (bytes > shm::record_bytes_max) return nullptr;
+    slot = heap_slot;
+    got = heap_bytes_first;
+    while (got < bytes) got *= 2;
+    if (got > shm::record_bytes_max) got = shm::record_bytes_max;
+    return allocate(got);
+}
+
+}  // namespace
+
+bool grow(abi::Span* span, std::size_t more) noexcept {
+    Thread& thread = this_thread;
+    auto* owner = static_cast<Lane*>(span->owner);
+    if (owner->generation != span->generation) return false;
+    const bool was_inside = thread.inside != 0;
+    thread.inside = 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    auto* old_record = span->record;
+    shm::SlotControl* old_control = control_of(old_record);
+    const auto used = static_cast<std::size_t>(span->cursor - reinterpret_cast<std::uint8_t*>(old_record));
+    // Whatever comes later must still fit: dropped counts, a length in front of the description.
+    const std::size_t needed = sizeof(shm::SlotControl) + used + more + span->description_bytes + 64;
+    std::uint32_t slot = 0;
+    std::size_t bytes = 0;
+    shm::SlotControl* control = needed > shm::record_bytes_max ? nullptr : take_larger(*span, thread, needed, slot, bytes);
+    if (control != nullptr) {
+        control->end_cursor = shm::slot_open;
+        std::memcpy(record_of(control), old_record, used);
+        auto* end = reinterpret_cast<std::uint8_t*>(control) + bytes - span->description_bytes;
+        std::memcpy(end, span->end, span->description_bytes);
+        abi::Span old = *span;
+        span->record = record_of(control);
+        span->cursor = reinterpret_cast<std::uint8_t*>(span->record) + used;
+        span->end = end;
+        span->slot = slot;
+        // Open in the new place before it is closed in the old one; recovery keeps the longer of two.
+        const std::uint32_t published = __atomic_load_n(&old_control->published, __ATOMIC_RELAXED);
+        __atomic_store_n(&control->published, published, __ATOMIC_RELEASE);
+        if (slot == heap_slot && old.slot != heap_slot) {
+            if (Lane* lane = thread.lane; lane != nullptr && lane->generation != 0) add(lane->writer.producer->heap_spans);
+            if (Process* process = this_process()) process->count(shm::ProcessCounter::not_crash_visible);
+        }
+        if (old.slot == heap_slot) std::free(old_control);
+        else free_place(old, thread);
+    }
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    thread.inside = was_inside ? 1 : 0;
+    return control != nullptr;
+}
+
+void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
+    Thread& thread = this_thread;
+    const std::uint64_t end_time = end_unix_ns != 0 ? end_unix_ns : now();
+    auto* owner = static_cast<Lane*>(span->owner);
+    if (__builtin_expect(owner->generation != span->generation, 0)) {  // A parent's span in a fork's child: inert.
+        if (span->slot == heap_slot) std::free(control_of(span->record));
+        span->record = nullptr;
+        return;
+    }
+    if (__builtin_expect(thread.inside != 0, 0)) {
+        end_in_handler(*span, thread);
+        span->record = nullptr;
+        return;
+    }
+    Inside inside(thread);
+    Lane* lane = thread.lane;
+    if (__builtin_expect(lane == nullptr || lane->generation != span->generation, 0)) lane = claim_for_end(thread);
+    if (__builtin_expect((span->dropped_attributes | span->dropped_events | span->dropped_links) != 0, 0)) put_dropped_counts(*span);
+    const std::uint64_t bytes = record_bytes(*span);
+    if (__builtin_expect(lane == nullptr, 0)) {
+        drop(*span, thread, nullptr, shm::DropReason::no_lane);
+    } else if (__builtin_expect(__atomic_load_n(&owner->segment->segment.daemon->retired, __ATOMIC_RELAXED) != 0, 0)) {
+        drop(*span, thread, lane, shm::DropReason::orphaned);
+    } else {
+        std::uint8_t* to = lane->writer.claim(bytes);
+        if (__builtin_expect(to == nullptr, 0)) {
+            to = make_room(thread, bytes);
+            lane = thread.lane;  // It may have moved to a larger one.
+        }
+        if (__builtin_expect(to == nullptr, 0)) {
+            drop(*span, thread, lane, bytes > shm::lane_data_bytes_max / 2 ? shm::DropReason::too_large : shm::DropReason::ring_full);
+        } else {
+            copy(*span, to, bytes, end_time);
+            shm::SlotControl* control = control_of(span->record);
+            control->end_segment = lane->segment->index;
+            control->end_lane = lane->index;
+            // Before the publication: a write cursor past this place says that the span is in the lane.
+            __atomic_store_n(&control->end_cursor, lane->writer.cursor + bytes, __ATOMIC_RELEASE);
+            lane->writer.publish(bytes);
+            add(lane->writer.producer->ended);
+            free_place(*span, thread);
+        }
+    }
+    span->record = nullptr;
+}
+
+}  // namespace oteld::sdk
