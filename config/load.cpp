@@ -8,7 +8,7 @@
 #include "config/substitute.hpp"
 #include "config/yaml.hpp"
 
-#include <unistd.h>
+#include <sys/stat.h>
 #include <algorithm>
 #include <cerrno>
 #include <map>
@@ -332,7 +332,8 @@ Loaded load(const std::string& config_path, const Environment& environment,
             const std::string& fallback_path) {
     if (!config_path.empty()) return load_file(config_path, environment);
     // A file that is there and cannot be read, or even be looked for, must not be passed over.
-    const bool there = ::access(fallback_path.c_str(), F_OK) == 0;
+    struct stat facts {};
+    const bool there = ::stat(fallback_path.c_str(), &facts) == 0;
     if (there || (errno != ENOENT && errno != ENOTDIR))
         return load_file(fallback_path, environment);
     if (otlp_environment_is_set(environment)) return load_otlp_environment(environment);
