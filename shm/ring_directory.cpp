@@ -42,7 +42,7 @@ Error cannot_open(const std::string& path, int error, DirectoryUse use) {
             "Cannot use the ring directory " + path + ": " + errno_text(error) + "."};
 }
 
-std::string directory_warning(const RingDirectory& directory) {
+std::string directory_warning(const DirectoryHandle& directory) {
     if (!directory.tmpfs)
         return directory.path +
                " is not a tmpfs: spans are written to a disk, and rings outlive a reboot.";
@@ -58,11 +58,11 @@ std::string directory_warning(const RingDirectory& directory) {
     return {};
 }
 
-bool trusted_owner(const RingDirectory& directory, uid_t owner) {
+bool trusted_owner(const DirectoryHandle& directory, uid_t owner) {
     return owner == ::geteuid() || owner == directory.owner || owner == 0;
 }
 
-std::string directory_file(const RingDirectory& directory, const char* name) {
+std::string directory_file(const DirectoryHandle& directory, const char* name) {
     return directory.path + "/" + name;
 }
 
@@ -76,8 +76,8 @@ std::string ring_directory_path(const std::string& configured, DirectoryUse use)
     return personal_directory();
 }
 
-Result<RingDirectory> open_ring_directory(const std::string& configured, DirectoryUse use) {
-    RingDirectory directory;
+Result<DirectoryHandle> open_ring_directory(const std::string& configured, DirectoryUse use) {
+    DirectoryHandle directory;
     directory.path = ring_directory_path(configured, use);
     if (use == DirectoryUse::daemon && ::mkdir(directory.path.c_str(), 0700) != 0 &&
         errno != EEXIST)
@@ -107,7 +107,8 @@ Result<RingDirectory> open_ring_directory(const std::string& configured, Directo
     return directory;
 }
 
-Result<DaemonFile> open_daemon_file(const RingDirectory& directory, const char* name, mode_t mode) {
+Result<DaemonFile> open_daemon_file(const DirectoryHandle& directory, const char* name,
+                                    mode_t mode) {
     // Twice at most: a stranger's file may have to be removed first.
     for (int attempt = 0; attempt < 2; ++attempt) {
         // Without O_CREAT first: under fs.protected_regular even root may not pass it for another's
@@ -139,7 +140,7 @@ Result<DaemonFile> open_daemon_file(const RingDirectory& directory, const char* 
                      " was put there by another user and is not used. Remove it."};
 }
 
-Result<UniqueFd> lock_directory(const RingDirectory& directory) {
+Result<UniqueFd> lock_directory(const DirectoryHandle& directory) {
     auto file = open_daemon_file(directory, lock_name, 0644);
     if (!file) return file.error();
     struct flock lock {};
@@ -161,7 +162,7 @@ Result<UniqueFd> lock_directory(const RingDirectory& directory) {
     return std::move(file->fd);
 }
 
-std::optional<LockHolder> directory_lock_holder(const RingDirectory& directory) {
+std::optional<LockHolder> directory_lock_holder(const DirectoryHandle& directory) {
     const UniqueFd fd(
         ::openat(directory.fd.get(), lock_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!fd) return std::nullopt;

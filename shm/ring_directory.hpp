@@ -19,7 +19,7 @@ namespace oteld::shm {
 
 enum class DirectoryUse { daemon, inspect };
 
-struct RingDirectory {
+struct DirectoryHandle {
     std::string path;
     UniqueFd fd;
     uid_t owner = 0;
@@ -29,8 +29,8 @@ struct RingDirectory {
 };
 
 // `configured` beats the search when it is not empty (receivers.shm.directory).
-[[nodiscard]] Result<RingDirectory> open_ring_directory(const std::string& configured,
-                                                        DirectoryUse use);
+[[nodiscard]] Result<DirectoryHandle> open_ring_directory(const std::string& configured,
+                                                          DirectoryUse use);
 
 // What open_ring_directory would open. inspect prefers /run/oteld when it exists, because that is
 // where the system's daemon is; a daemon takes it only when it may manage the files of others in
@@ -44,17 +44,17 @@ struct DaemonFile {
     UniqueFd fd;
     bool created = false;
 };
-[[nodiscard]] Result<DaemonFile> open_daemon_file(const RingDirectory& directory, const char* name,
-                                                  mode_t mode);
+[[nodiscard]] Result<DaemonFile> open_daemon_file(const DirectoryHandle& directory,
+                                                  const char* name, mode_t mode);
 
 // One daemon per directory: an open-file-description lock on `lock`, held as long as the returned
 // descriptor.
-[[nodiscard]] Result<UniqueFd> lock_directory(const RingDirectory& directory);
+[[nodiscard]] Result<UniqueFd> lock_directory(const DirectoryHandle& directory);
 
 // Whether some daemon holds the lock, and the pid that it wrote down (in its own pid namespace).
 struct LockHolder {
     pid_t pid = 0;  // 0: unknown.
 };
-[[nodiscard]] std::optional<LockHolder> directory_lock_holder(const RingDirectory& directory);
+[[nodiscard]] std::optional<LockHolder> directory_lock_holder(const DirectoryHandle& directory);
 
 }  // namespace oteld::shm

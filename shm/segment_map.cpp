@@ -36,7 +36,8 @@ const char* lane_fault(const SegmentHeader& header) {
     for (std::uint32_t i = 0; i < slot_classes; ++i) {
         const std::uint64_t bytes = header.slot_bytes[i];
         if (header.slot_count[i] > lane_slots_max) return "too many slots";
-        if (header.slot_count[i] != 0 && (bytes % 8 != 0 || bytes < sizeof(detail::SpanRecord) + 8))
+        if (header.slot_count[i] != 0 &&
+            (bytes % 8 != 0 || bytes < sizeof(SlotControl) + sizeof(detail::SpanRecord)))
             return "slots of an impossible size";
         slots += header.slot_count[i];
     }
@@ -85,7 +86,7 @@ std::uint64_t hash_bytes(const void* data, std::size_t bytes) {
 std::uint64_t slots_bytes(const SegmentHeader& header) noexcept {
     std::uint64_t bytes = 0;
     for (std::uint32_t i = 0; i < slot_classes; ++i)
-        bytes += std::uint64_t{header.slot_count[i]} * (sizeof(SlotControl) + header.slot_bytes[i]);
+        bytes += std::uint64_t{header.slot_count[i]} * header.slot_bytes[i];
     return bytes;
 }
 
@@ -96,8 +97,10 @@ std::uint32_t slot_total(const SegmentHeader& header) noexcept {
 SlotPlace slot_place(const SegmentHeader& header, std::uint32_t index) noexcept {
     std::uint64_t offset = 0;
     for (std::uint32_t i = 0; i < slot_classes; ++i) {
-        const std::uint64_t stride = sizeof(SlotControl) + header.slot_bytes[i];
-        if (index < header.slot_count[i]) return {offset + index * stride, header.slot_bytes[i]};
+        const std::uint64_t stride = header.slot_bytes[i];
+        if (index < header.slot_count[i])
+            return {offset + index * stride,
+                    header.slot_bytes[i] - std::uint32_t{sizeof(SlotControl)}};
         index -= header.slot_count[i];
         offset += header.slot_count[i] * stride;
     }

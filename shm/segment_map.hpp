@@ -33,11 +33,11 @@ using BootId = std::array<std::uint8_t, 16>;
 
 // Who a file is. Device and inode cannot be forged by its owner; `birth` tells an inode's next file
 // apart.
-struct SegmentIdentity {
+struct FileIdentity {
     std::uint64_t device = 0;
     std::uint64_t inode = 0;
     std::uint64_t birth = 0;  // Hash of the write-once part of the header.
-    friend bool operator==(const SegmentIdentity&, const SegmentIdentity&) = default;
+    friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
 };
 
 // One lane: where its parts lie in the mapping. Valid as long as the SegmentMap.
@@ -62,7 +62,7 @@ public:
     SegmentMap& operator=(const SegmentMap&) = delete;
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
-    [[nodiscard]] const SegmentIdentity& identity() const noexcept { return identity_; }
+    [[nodiscard]] const FileIdentity& identity() const noexcept { return identity_; }
     [[nodiscard]] uid_t owner() const noexcept { return owner_; }
     [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
     // The checked copy: bytes 0..511 only, the counters behind them are zero here.
@@ -89,7 +89,7 @@ private:
 
     std::string name_;
     UniqueFd fd_;
-    SegmentIdentity identity_;
+    FileIdentity identity_;
     uid_t owner_ = 0;
     std::uint64_t file_bytes_ = 0;
     bool other_boot_ = false;
