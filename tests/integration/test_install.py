@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from conftest import eventually
+from conftest import ROOT, eventually
 
 CONFIG = """
 receivers: {shm: {}}
@@ -148,6 +148,27 @@ def test_no_header_of_another_library_is_needed(prefix, tmp_path, language):
     assert f"oteld/{header}" in headers and not foreign, foreign
     run(*compiler, "-Wall", "-Wextra", "-Wpedantic", "-Werror", *pkg_config(prefix, "--cflags"), "-c", source, "-o",
         tmp_path / "a.o")
+
+
+def readme_block(language):
+    return re.search(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("language, compiler", [("cpp", ["g++", "-std=c++17"]), ("c", ["gcc", "-std=c11"])])
+def test_the_programs_of_the_readme_work(prefix, daemon, tmp_path, language, compiler):
+    skip_under_sanitizers(prefix)
+    source = tmp_path / f"readme.{language}"
+    source.write_text(readme_block(language))
+    run(*compiler, "-Wall", "-Wextra", "-Werror", *pkg_config(prefix, "--cflags"), source, "-o", tmp_path / "readme",
+        f"-Wl,-rpath,{library_dir(prefix)}", *pkg_config(prefix, "--libs"))
+    daemon.start(CONFIG)
+    spans_arrive(daemon, tmp_path / "readme", 2 if language == "cpp" else 1, f"readme-{language}")
+
+
+def test_the_configuration_of_the_readme_is_valid(daemon, tmp_path):
+    (tmp_path / "oteld.yaml").write_text(readme_block("yaml"))
+    daemon.environment["TOKEN"] = "secret"
+    assert "secret" not in daemon.run("validate", "--config", tmp_path / "oteld.yaml").stdout
 
 
 def test_the_installed_daemon_finds_its_modules(prefix, daemon, build_dir):
