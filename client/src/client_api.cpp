@@ -19,4 +19,6 @@ bool force_flush(std::chrono::nanoseconds timeout) noexcept {
     return sdk::flush(timeout.count() < 0 ? 0 : static_cast<std::uint64_t>(timeout.count()));
 }
 
+std::uint64_t spans_dropped() noexcept { return sdk::dropped(); }
+
 }  // namespace oteld

@@ -614,4 +614,18 @@ bool flush(std::uint64_t timeout_ns) noexcept {
     });
 }
 
+std::uint64_t dropped() noexcept {
+    Process* process = this_process();
+    if (process == nullptr) return 0;
+    const std::lock_guard lock(process->mutex);
+    std::uint64_t total = 0;
+    for (const Lane* lane : process->lanes) {
+        for (const std::uint64_t& count : lane->writer.producer->dropped) total += __atomic_load_n(&count, __ATOMIC_RELAXED);
+    }
+    if (shm::SegmentHeader* header = process->counters.load(std::memory_order_acquire)) {
+        total += __atomic_load_n(&header->counters[static_cast<std::uint32_t>(shm::ProcessCounter::dropped_no_lane)], __ATOMIC_RELAXED);
+    }
+    return total;
+}
+
 }  // namespace oteld::sdk

@@ -98,7 +98,7 @@ extern thread_local constinit Thread this_thread __attribute__((tls_model("initi
 [[nodiscard]] shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& slot) noexcept;
 void wake_daemon(Process& process) noexcept;
 bool flush(std::uint64_t timeout_ns) noexcept;
-void forget_registrations() noexcept;  // After the global provider changed: scopes register anew.
+[[nodiscard]] std::uint64_t dropped() noexcept;
 
 // Bytes that this process may take for rings, and whether `bytes` more would come near the memory cgroup's limit.
 [[nodiscard]] std::uint64_t ring_bytes_max() noexcept;

@@ -62,4 +62,8 @@ private:
 // is over or there is no daemon; nothing is lost by that, the spans stay in the ring.
 __attribute__((visibility("default"))) bool force_flush(std::chrono::nanoseconds timeout) noexcept;
 
+// Spans of this process that were dropped since it started (or since its fork), for whatever reason; `oteld status`
+// shows the reasons.
+__attribute__((visibility("default"))) std::uint64_t spans_dropped() noexcept;
+
 }  // namespace oteld

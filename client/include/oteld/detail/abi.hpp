@@ -123,8 +123,12 @@ struct Table {
 
 }  // namespace oteld::abi
 
-// The one symbol: strong in the client, weak here.
+// The one symbol: strong in the client, weak everywhere else.
+#if defined(OTELD_CLIENT_IMPLEMENTATION)
+extern "C" const oteld::abi::Table* oteld_client_v1(void);
+#else
 extern "C" const oteld::abi::Table* oteld_client_v1(void) __attribute__((weak));
+#endif
 
 namespace oteld::abi {
 
