@@ -59,10 +59,10 @@ def unsettled(report):
 
 def pick_traces():
     found = traces()
-    whole = [it for it in found if not it["unfinished"]]
+    whole = [it for it in found if not it["unfinished_count"]]
     # One that has something to show.
-    first = max(whole, key=lambda it: (it["errors"] > 0, it["spans"]), default=None)
-    second = max((it for it in found if it["unfinished"]), key=lambda it: it["spans"], default=None)
+    first = max(whole, key=lambda it: (it["error_count"] > 0, it["span_count"]), default=None)
+    second = max((it for it in found if it["unfinished_count"]), key=lambda it: it["span_count"], default=None)
     if first is None or second is None:
         print(f"{len(found)} traces arrived, {len(whole)} of them without unfinished spans: one of each kind was expected.",
               file=sys.stderr)
@@ -86,7 +86,7 @@ def judge(report, found, ended, killed):
     started = sum(it["started"] for it in applications)
     recovered = sum(it["recovered_open"] for it in applications)
     delivered = sum(share["delivered"] for it in applications for share in it["exporters"])
-    stored = sum(it["spans"] for it in found)
+    stored = sum(it["span_count"] for it in found)
     lines = [
         f"first run:   {ended} spans ended",
         f"killed run:  {killed} spans had ended, {recovered} were open: recovered as unfinished",
@@ -106,7 +106,7 @@ def judge(report, found, ended, killed):
         faults.append(f"{ended + killed} spans had ended, only {delivered - recovered} of them were delivered")
     if stored != delivered:
         faults.append(f"{delivered} spans were delivered, but the store has {stored}")
-    if sum(it["unfinished"] for it in found) != recovered:
+    if sum(it["unfinished_count"] for it in found) != recovered:
         faults.append(f"{recovered} open spans were recovered, but the store has {sum(it['unfinished'] for it in found)}")
     if not faults:
         lines.append(f"ledger:      {started} started = {delivered} delivered; nothing lost, nothing twice")
