@@ -49,17 +49,6 @@ void append_escape(std::string& out, std::uint32_t c) {
     out += buffer;
 }
 
-std::size_t columns_of(std::uint32_t c) noexcept {
-    if ((c >= 0x300 && c <= 0x36f) || (c >= 0xfe00 && c <= 0xfe0f) || (c >= 0x20d0 && c <= 0x20ff))
-        return 0;
-    const bool wide = (c >= 0x1100 && c <= 0x115f) || (c >= 0x2e80 && c <= 0xa4cf) ||
-                      (c >= 0xac00 && c <= 0xd7a3) || (c >= 0xf900 && c <= 0xfaff) ||
-                      (c >= 0xfe30 && c <= 0xfe6f) || (c >= 0xff00 && c <= 0xff60) ||
-                      (c >= 0xffe0 && c <= 0xffe6) || (c >= 0x1f300 && c <= 0x1faff) ||
-                      (c >= 0x20000 && c <= 0x3fffd);
-    return wide ? 2 : 1;
-}
-
 std::string local(std::uint64_t unix_ns, int digits, const char* format) {
     const auto seconds = static_cast<std::time_t>(unix_ns / 1000000000);
     std::tm parts{};
@@ -215,30 +204,6 @@ std::string_view kind_text(std::int32_t kind) noexcept {
 bool is_unfinished(const shm::Span& span) noexcept {
     const shm::AnyValue mark = span.attribute("oteld.unfinished");
     return mark.kind() == shm::AnyValue::Kind::boolean && mark.boolean();
-}
-
-std::size_t columns(std::string_view text) noexcept {
-    std::size_t sum = 0;
-    while (!text.empty()) {
-        const CodePoint c = first_of(text);
-        sum += columns_of(c.value);
-        text.remove_prefix(c.bytes);
-    }
-    return sum;
-}
-
-std::string cut_to(std::string_view text, std::size_t columns_max) {
-    if (columns(text) <= columns_max) return std::string(text);
-    if (columns_max == 0) return {};
-    std::size_t used = 0;
-    std::size_t end = 0;
-    while (end < text.size()) {
-        const CodePoint c = first_of(text.substr(end));
-        if (used + columns_of(c.value) > columns_max - 1) break;
-        used += columns_of(c.value);
-        end += c.bytes;
-    }
-    return std::string(text.substr(0, end)) + "…";
 }
 
 }  // namespace oteld::exporters

@@ -39,10 +39,4 @@ void append_value(std::string& out, const shm::AnyValue& value, std::size_t byte
 // True when the span was still open when its process died and was recovered by the daemon.
 [[nodiscard]] bool is_unfinished(const shm::Span& span) noexcept;
 
-// Columns on a terminal. An approximation without locale: combining marks none, East Asian wide and
-// emoji two.
-[[nodiscard]] std::size_t columns(std::string_view text) noexcept;
-// The text cut to that many columns, the last of them "…" when something was cut.
-[[nodiscard]] std::string cut_to(std::string_view text, std::size_t columns_max);
-
 }  // namespace oteld::exporters

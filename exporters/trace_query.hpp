@@ -34,6 +34,11 @@ struct TraceSummary {
     std::string name;
     std::string service;
     std::vector<std::string> services;  // All of them, that of the root first.
+
+    // Spans that failed, without those whose only error is that their process died.
+    [[nodiscard]] std::uint64_t failed() const {
+        return errors > unfinished ? errors - unfinished : 0;
+    }
 };
 
 struct StoredSpan {
