@@ -66,6 +66,11 @@ Result<Header> checked_header(std::string_view name, std::string_view value) {
         lower.starts_with("grpc-") || lower.ends_with("-bin")) {
         return refuse("the header " + quoted(name) + " belongs to the protocol; remove it");
     }
+    constexpr std::size_t value_bytes_max = 8 << 10;
+    if (value.size() > value_bytes_max) {
+        return refuse("the value of the header " + quoted(name) +
+                      " is longer than 8 KiB, which servers refuse");
+    }
     const bool printable = std::all_of(value.begin(), value.end(), [](char c) {
         return static_cast<unsigned char>(c) >= 0x20 && static_cast<unsigned char>(c) < 0x7f;
     });

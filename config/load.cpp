@@ -319,6 +319,13 @@ void tidy(Problems& problems) {
     problems.push_back({problems.back().source, {}, "and " + std::to_string(more) + " more", {}});
 }
 
+void tidy(std::vector<std::string>& warnings, const std::string& source) {
+    if (warnings.size() <= problems_shown_max) return;
+    const std::size_t more = warnings.size() - problems_shown_max;
+    warnings.resize(problems_shown_max);
+    warnings.push_back(source + ": and " + std::to_string(more) + " more");
+}
+
 Loaded refused(const std::string& source, const std::string& message) {
     Loaded loaded;
     loaded.settings.source = source;
@@ -364,6 +371,7 @@ Loaded load_text(std::string_view yaml, const std::string& source, const Environ
         Document(parsed.root, report).read(loaded.settings);
     }
     tidy(report.problems);
+    tidy(report.warnings, source);
     loaded.problems = std::move(report.problems);
     loaded.warnings = std::move(report.warnings);
     return loaded;

@@ -29,6 +29,11 @@ TEST_CASE("a header list is W3C Baggage, percent-decoded") {
     }
 }
 
+TEST_CASE("a header's value may have 8 KiB and no more") {
+    CHECK(checked_header("a", std::string(8192, 'x')));
+    CHECK_FALSE(checked_header("a", std::string(8193, 'x')));
+}
+
 TEST_CASE("a broken header list is refused without its values being shown") {
     for (const char* text :
          {"s3cret", "a=s3cret;p=1", "a=s3cret%", "a=s3cret%z1", "a=s3cret%4", "a b=s3cret",

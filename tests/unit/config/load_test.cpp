@@ -84,6 +84,31 @@ TEST_CASE("each example of the documentation is valid") {
     CHECK(count == 4);
 }
 
+TEST_CASE("each YAML block of the folder's README is valid, and warns about nothing") {
+    std::ifstream file(examples() / "../README.md");
+    REQUIRE(file.good());
+    std::string block;
+    bool inside = false;
+    int count = 0;
+    for (std::string line; std::getline(file, line);) {
+        if (line == "```yaml") {
+            inside = true;
+            block.clear();
+        } else if (line == "```" && inside) {
+            inside = false;
+            ++count;
+            CAPTURE(block);
+            const Loaded loaded = loaded_from(block);
+            INFO(joined(loaded.problems));
+            CHECK(loaded.valid());
+            CHECK(loaded.warnings.empty());
+        } else if (inside) {
+            block += line + "\n";
+        }
+    }
+    CHECK(count == 2);
+}
+
 TEST_CASE("the full example arrives in the settings, value by value") {
     const Loaded loaded = load_file((examples() / "full.yaml").string(), nothing);
     REQUIRE(loaded.valid());

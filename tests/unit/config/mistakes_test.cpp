@@ -294,6 +294,37 @@ TEST_CASE("more than a hundred mistakes are counted, not listed") {
     CHECK(loaded.problems.back().text() == "f: and 401 more");
 }
 
+TEST_CASE("more than a hundred warnings are counted, not listed") {
+    std::string yaml = grpc("headers:");
+    std::string headers;
+    for (int i = 0; i < 150; ++i) headers += "\n      h" + std::to_string(i) + ": x${env:NONE}";
+    yaml.insert(yaml.find("headers:") + 8, headers);
+    const Loaded loaded = load_text(yaml, "f", nothing);
+    INFO(joined(loaded.problems));
+    REQUIRE(loaded.valid());
+    REQUIRE(loaded.warnings.size() == 101);
+    CHECK(loaded.warnings.back() == "f: and 50 more");
+}
+
+TEST_CASE("a pipeline has 64 exporters and no more") {
+    for (const int count : {64, 65}) {
+        CAPTURE(count);
+        std::string ids;
+        std::string exporters;
+        for (int i = 0; i < count; ++i) {
+            ids += (i == 0 ? "nop/" : ", nop/") + std::to_string(i);
+            exporters += "  nop/" + std::to_string(i) + ":\n";
+        }
+        const Loaded loaded = load_text("receivers: {shm: }\nexporters:\n" + exporters +
+                                            "service: {pipelines: {traces: {receivers: [shm], "
+                                            "exporters: [" +
+                                            ids + "]}}}\n",
+                                        "f", nothing);
+        CHECK(loaded.valid() == (count == 64));
+        if (count == 64) CHECK(loaded.settings.exporters.size() == 64);
+    }
+}
+
 TEST_CASE("what a file holds cannot steer the terminal") {
     const Loaded loaded = load_text(
         "\"\\e[2J\\e]0;x\\a\": 1\nreceivers: {\"\\e[1m\": }\n"
