@@ -5,7 +5,7 @@
 #include "daemon/status/render.hpp"
 #include "daemon/status/terminal.hpp"
 
-namespace oteld {
+namespace oteld::daemon {
 namespace {
 
 constexpr int redraw_ms = 1000;
@@ -83,4 +83,4 @@ int status_command(const StatusOptions& options) {
     return status::exit_code(look.snapshot.verdict);
 }
 
-}  // namespace oteld
+}  // namespace oteld::daemon

@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace oteld {
+namespace oteld::daemon {
 
 struct StatusOptions {
     bool json = false;
@@ -16,4 +16,4 @@ struct StatusOptions {
 // Exit code: 0 healthy, 1 degraded, 3 not running, 4 cannot tell.
 [[nodiscard]] int status_command(const StatusOptions& options);
 
-}  // namespace oteld
+}  // namespace oteld::daemon

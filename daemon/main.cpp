@@ -1,0 +1,46 @@
+// oteld: one program, a verb each for running the daemon and for looking at what it does.
+#include <cstdio>
+#include <exception>
+
+#include "daemon/command_line.hpp"
+#include "daemon/commands/validate.hpp"
+#include "daemon/commands/version.hpp"
+
+namespace oteld::daemon {
+namespace {
+
+struct Runner {
+    int operator()(const Finished& finished) const {
+        std::fputs(finished.text.c_str(), finished.exit_code == 0 ? stdout : stderr);
+        return finished.exit_code;
+    }
+    int operator()(const ShowVersion& /*options*/) const { return version_command(); }
+    int operator()(const StatusOptions& options) const { return status_command(options); }
+    int operator()(const ValidateOptions& options) const {
+        return validate_command(options.config);
+    }
+    int operator()(const RingsOptions& options) const { return rings_command(options); }
+    int operator()(const LoadOptions& options) const { return load_command(options); }
+#if __has_include("daemon/commands/run.hpp")
+    int operator()(const RunOptions& options) const { return run_command(options); }
+#else
+    int operator()(const RunOptions& /*options*/) const { return 1; }
+#endif
+#if __has_include("daemon/commands/traces.hpp")
+    int operator()(const TracesOptions& options) const { return traces_command(options); }
+#else
+    int operator()(const TracesOptions& /*options*/) const { return 1; }
+#endif
+};
+
+}  // namespace
+}  // namespace oteld::daemon
+
+int main(int argc, char** argv) {
+    try {
+        return std::visit(oteld::daemon::Runner{}, oteld::daemon::parse_command_line(argc, argv));
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "oteld: a fault of ours, please report it: %s\n", error.what());
+        return 1;
+    }
+}
