@@ -3,6 +3,7 @@
 #include "exporters/module.hpp"
 #include "exporters/otlp_grpc_client.hpp"
 #include "exporters/otlp_outcome.hpp"
+#include "exporters/otlp_tls_probe.hpp"
 #include "exporters/otlp_user_agent.hpp"
 
 #include <grpc/status.h>
@@ -66,9 +67,28 @@ private:
                 return outcome_of_timeout(endpoint, settings_.timeout);
             case GRPC_STATUS_RESOURCE_EXHAUSTED:
                 return outcome_of_large_response(endpoint, settings_.response_bytes_max);
-            case GRPC_STATUS_UNAVAILABLE: return outcome_of_no_answer(endpoint, answer.text);
+            case GRPC_STATUS_UNAVAILABLE:
+                return outcome_of_no_answer(endpoint, look_further(answer.text));
             default: return outcome_of_grpc_failure(endpoint, answer.code, answer.text, {});
         }
+    }
+
+    // gRPC does not say what was wrong about a certificate.
+    std::string look_further(const std::string& cause) {
+        const std::string& endpoint = settings_.endpoint;
+        const std::size_t colon = endpoint.rfind(':');
+        if (!settings_.secure || cause_is_known(cause) || endpoint.rfind("unix:", 0) == 0 ||
+            colon == std::string::npos) {
+            return cause;
+        }
+        std::string host = endpoint.substr(0, colon);
+        if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+        const std::string found =
+            find_tls_failure({.host = host,
+                              .port = endpoint.substr(colon + 1),
+                              .tls = settings_.tls,
+                              .give_up = [this] { return client_->cancelled(); }});
+        return found.empty() ? cause : found;
     }
 
     const config::Otlp settings_;

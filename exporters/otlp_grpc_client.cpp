@@ -437,6 +437,11 @@ void GrpcClient::withdraw() {
     call_ = nullptr;
 }
 
+bool GrpcClient::cancelled() noexcept {
+    const std::lock_guard lock(mutex_);
+    return cancelled_;
+}
+
 void GrpcClient::cancel() noexcept {
     const std::lock_guard lock(mutex_);
     cancelled_ = true;

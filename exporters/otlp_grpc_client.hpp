@@ -60,6 +60,7 @@ public:
 
     // Ends the call under way and all later ones with CANCELLED.
     void cancel() noexcept;
+    [[nodiscard]] bool cancelled() noexcept;
 
 private:
     explicit GrpcClient(GrpcClientSettings settings);

@@ -5,6 +5,7 @@
 #include "exporters/otlp_gzip.hpp"
 #include "exporters/otlp_http_client.hpp"
 #include "exporters/otlp_outcome.hpp"
+#include "exporters/otlp_tls_probe.hpp"
 #include "exporters/otlp_user_agent.hpp"
 #include "exporters/retry_after.hpp"
 
@@ -25,7 +26,7 @@ public:
         try {
             return send_encoded(encode(batch));
         } catch (const std::exception& error) {  // Out of memory.
-            return outcome_of_no_answer(settings_.endpoint, error.what());
+            return outcome_of_no_answer(client_->shown_url(), error.what());
         }
     }
 
@@ -51,9 +52,10 @@ private:
     }
 
     SendResult judge(const HttpAnswer& answer) {
-        const std::string& endpoint = settings_.endpoint;
+        const std::string& endpoint = client_->shown_url();
         switch (answer.end) {
-            case HttpAnswer::End::no_answer: return outcome_of_no_answer(endpoint, answer.cause);
+            case HttpAnswer::End::no_answer:
+                return outcome_of_no_answer(endpoint, look_further(answer.cause));
             case HttpAnswer::End::timeout: return outcome_of_timeout(endpoint, settings_.timeout);
             case HttpAnswer::End::cancelled: return outcome_of_cancel(endpoint);
             case HttpAnswer::End::too_large:
@@ -69,6 +71,17 @@ private:
                                         .body = answer.body,
                                         .location = answer.location,
                                         .retry_after = parse_retry_after(answer.retry_after, now)});
+    }
+
+    // A client certificate that the server does not like ends as a closed connection.
+    std::string look_further(const std::string& cause) {
+        if (!client_->is_secure() || cause_is_known(cause)) return cause;
+        const std::string found =
+            find_tls_failure({.host = client_->host(),
+                              .port = client_->port(),
+                              .tls = settings_.tls,
+                              .give_up = [this] { return client_->cancelled(); }});
+        return found.empty() ? cause : found;
     }
 
     const config::Otlp settings_;

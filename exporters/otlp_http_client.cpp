@@ -80,6 +80,63 @@ std::size_t write_answer(char* from, std::size_t size, std::size_t count, void* 
     return size * count;
 }
 
+struct FreeUrl {
+    void operator()(CURLU* url) const { curl_url_cleanup(url); }
+};
+using Url = std::unique_ptr<CURLU, FreeUrl>;
+
+std::string part_of(const Url& url, CURLUPart part, unsigned flags = CURLU_DEFAULT_PORT) {
+    char* value = nullptr;
+    if (curl_url_get(url.get(), part, &value, flags) != CURLUE_OK) return {};
+    std::string out = value;
+    curl_free(value);
+    return out;
+}
+
+// Where a request goes, and what the server at the other end is called.
+struct Target {
+    std::string shown;  // For people: without what may be secret.
+    std::string url;    // With the host that the certificate must be for.
+    std::string host;
+    std::string port;
+    std::string
+        connect_to;  // Set when the server is dialled under another name than the certificate's.
+    std::string host_header;  // Then the Host that it is still told.
+    bool secure = false;
+};
+
+std::string without_brackets(const std::string& host) {
+    return host.size() > 2 && host.front() == '[' ? host.substr(1, host.size() - 2) : host;
+}
+
+Result<Target> make_target(const config::Otlp& settings) {
+    const Url url(curl_url());
+    if (!url || curl_url_set(url.get(), CURLUPART_URL, settings.endpoint.c_str(), 0) != CURLUE_OK) {
+        return Error{
+            ErrorCode::invalid_config,
+            "\"" + settings.endpoint + "\" is not a URL; write it as http://HOST:4318/v1/traces"};
+    }
+    const Url shown(curl_url_dup(url.get()));
+    Target target;
+    target.url = settings.endpoint;
+    target.host = part_of(url, CURLUPART_HOST);
+    target.port = part_of(url, CURLUPART_PORT);
+    target.secure = part_of(url, CURLUPART_SCHEME) == "https";
+    for (const CURLUPart secret : {CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_QUERY}) {
+        curl_url_set(shown.get(), secret, nullptr, 0);
+    }
+    target.shown = part_of(shown, CURLUPART_URL, 0);
+    const std::string& name = settings.tls.server_name_override;
+    if (target.secure && !name.empty()) {
+        target.connect_to = name + ":" + target.port + ":" + target.host + ":" + target.port;
+        target.host_header = "Host: " + target.host + ":" + target.port;
+        curl_url_set(url.get(), CURLUPART_HOST, name.c_str(), 0);
+        target.url = part_of(url, CURLUPART_URL);
+    }
+    target.host = without_brackets(target.host);
+    return target;
+}
+
 Result<void> check_files(const config::Tls& tls) {
     const std::pair<const char*, const std::string*> files[] = {
         {"tls.ca_file", &tls.ca_file},
@@ -108,17 +165,20 @@ bool is_header_value(std::string_view value) {
                        [](unsigned char c) { return c == '\t' || (c >= ' ' && c != 0x7f); });
 }
 
-Result<HeaderList> make_headers(const config::Otlp& settings, bool gzipped) {
+void add_line(HeaderList& list, const std::string& line) {
+    curl_slist* longer = curl_slist_append(list.get(), line.c_str());
+    if (!longer) throw std::bad_alloc();
+    (void)list.release();
+    list.reset(longer);
+}
+
+Result<HeaderList> make_headers(const config::Otlp& settings, const Target& target) {
     HeaderList list;
-    const auto add = [&list](const std::string& line) {
-        curl_slist* longer = curl_slist_append(list.get(), line.c_str());
-        if (!longer) throw std::bad_alloc();
-        (void)list.release();
-        list.reset(longer);
-    };
+    const auto add = [&list](const std::string& line) { add_line(list, line); };
+    if (!target.host_header.empty()) add(target.host_header);
     add("Content-Type: application/x-protobuf");
     add("Expect:");  // Never wait for "100 Continue".
-    if (gzipped) add("Content-Encoding: gzip");
+    if (settings.compression == config::Compression::gzip) add("Content-Encoding: gzip");
     for (const auto& [name, value] : settings.headers) {
         if (!is_header_name(name) || !is_header_value(value)) {
             return Error{ErrorCode::invalid_config,
@@ -142,7 +202,9 @@ std::string header_of(CURL* easy, const char* name) {
 struct HttpClient::Handles {
     CURL* easy = nullptr;
     CURLM* multi = nullptr;
+    Target target;
     HeaderList headers;
+    HeaderList connect_to;
     char error[CURL_ERROR_SIZE] = {};
     Sink sink;
     Body body;
@@ -160,7 +222,11 @@ struct HttpClient::Handles {
 
 void HttpClient::Handles::set_up(const config::Otlp& settings, const std::string& user_agent) {
     const auto timeout = static_cast<long>(settings.timeout.count());
-    curl_easy_setopt(easy, CURLOPT_URL, settings.endpoint.c_str());
+    curl_easy_setopt(easy, CURLOPT_URL, target.url.c_str());
+    if (!target.connect_to.empty()) {
+        add_line(connect_to, target.connect_to);
+        curl_easy_setopt(easy, CURLOPT_CONNECT_TO, connect_to.get());
+    }
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
@@ -204,6 +270,11 @@ HttpAnswer HttpClient::Handles::read() {
         answer.end = HttpAnswer::End::timeout;
     } else if (result != CURLE_OK) {
         answer.cause = error[0] != '\0' ? error : curl_easy_strerror(result);
+        long number = 0;
+        curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &number);
+        if (result == CURLE_COULDNT_CONNECT && number != 0) {
+            answer.cause += ": " + std::generic_category().message(static_cast<int>(number));
+        }
     } else {
         long code = 0;
         curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &code);
@@ -227,14 +298,16 @@ Result<std::unique_ptr<HttpClient>> HttpClient::make(const config::Otlp& setting
     std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
 
     if (Result<void> readable = check_files(settings.tls); !readable) return readable.error();
-    Result<HeaderList> headers =
-        make_headers(settings, settings.compression == config::Compression::gzip);
+    Result<Target> target = make_target(settings);
+    if (!target) return target.error();
+    Result<HeaderList> headers = make_headers(settings, *target);
     if (!headers) return headers.error();
     auto handles = std::make_unique<Handles>();
     handles->easy = curl_easy_init();
     handles->multi = curl_multi_init();
     if (!handles->easy || !handles->multi) return Error{ErrorCode::io, "libcurl cannot start"};
     handles->headers = std::move(*headers);
+    handles->target = std::move(*target);
     handles->sink.bytes_max = settings.response_bytes_max;
     handles->set_up(settings, user_agent);
     return std::unique_ptr<HttpClient>(new HttpClient(std::move(handles)));
@@ -276,6 +349,15 @@ bool HttpClient::run() {
         curl_multi_poll(handles_->multi, nullptr, 0, poll_ms, nullptr);
     }
 }
+
+bool HttpClient::cancelled() const noexcept {
+    return cancelled_.load(std::memory_order_acquire);  // Pairs with cancel().
+}
+
+const std::string& HttpClient::shown_url() const noexcept { return handles_->target.shown; }
+const std::string& HttpClient::host() const noexcept { return handles_->target.host; }
+const std::string& HttpClient::port() const noexcept { return handles_->target.port; }
+bool HttpClient::is_secure() const noexcept { return handles_->target.secure; }
 
 void HttpClient::cancel() noexcept {
     cancelled_.store(true, std::memory_order_release);  // Pairs with run().

@@ -43,6 +43,14 @@ public:
 
     // Ends the post under way and all later ones.
     void cancel() noexcept;
+    [[nodiscard]] bool cancelled() const noexcept;
+
+    // The endpoint for people: no user, password or query, which may be secret.
+    [[nodiscard]] const std::string& shown_url() const noexcept;
+    // Where it dials, without a proxy. Brackets of IPv6 addresses are taken off.
+    [[nodiscard]] const std::string& host() const noexcept;
+    [[nodiscard]] const std::string& port() const noexcept;
+    [[nodiscard]] bool is_secure() const noexcept;
 
 private:
     struct Handles;  // libcurl's.

@@ -73,7 +73,7 @@ constexpr std::string_view wrong_name =
     "tls.server_name_override to it";
 constexpr std::string_view unknown_name =
     "its name is not known to DNS; correct the endpoint, or this host's DNS settings";
-constexpr std::string_view closed = "it closed the connection";
+constexpr std::string_view closed = "it closed the connection without an answer";
 
 // The first sign that is found counts.
 constexpr std::array known_causes{
@@ -119,6 +119,9 @@ constexpr std::array known_causes{
                "connection refused; start the backend, or correct the endpoint"},
     KnownCause{"connection reset", closed},
     KnownCause{"socket closed", closed},
+    KnownCause{"empty reply from server", closed},
+    KnownCause{"getpeername() failed", closed},
+    KnownCause{"transfer closed", "it closed the connection in the middle of its answer"},
     KnownCause{"no such file or directory",
                "there is no such socket; start the backend, or correct the endpoint"},
     KnownCause{"could not resolve host", unknown_name},
@@ -136,12 +139,12 @@ std::string lower(std::string_view text) {
     return out;
 }
 
-std::string explain(std::string_view cause) {
+std::string_view words_for(std::string_view cause) {
     const std::string text = lower(cause);
-    for (const KnownCause& known : known_causes) {
-        if (text.find(known.sign) != std::string::npos) return std::string(known.words);
-    }
-    return quoted(cause);
+    const auto* found = std::find_if(
+        known_causes.begin(), known_causes.end(),
+        [&](const KnownCause& known) { return text.find(known.sign) != std::string::npos; });
+    return found == known_causes.end() ? std::string_view() : found->words;
 }
 
 SendResult retry_later(std::string message) {
@@ -245,7 +248,14 @@ SendResult outcome_of_http_failure(std::string_view endpoint, const HttpFailure&
 }
 
 SendResult outcome_of_no_answer(std::string_view endpoint, std::string_view cause) {
-    return retry_later("no answer from " + std::string(endpoint) + ": " + explain(cause));
+    const std::string_view words = words_for(cause);
+    return retry_later("no answer from " + std::string(endpoint) + ": " +
+                       (words.empty() ? quoted(cause) : std::string(words)));
+}
+
+bool cause_is_known(std::string_view cause) {
+    const std::string_view words = words_for(cause);
+    return !words.empty() && words != closed;
 }
 
 SendResult outcome_of_timeout(std::string_view endpoint, std::chrono::milliseconds timeout) {

@@ -41,6 +41,8 @@ struct HttpFailure {
 
 // No answer: try again. `cause` is the network library's; known causes gain what to do about them.
 [[nodiscard]] SendResult outcome_of_no_answer(std::string_view endpoint, std::string_view cause);
+// True when `cause` alone says what to do, and nobody needs to look further.
+[[nodiscard]] bool cause_is_known(std::string_view cause);
 [[nodiscard]] SendResult outcome_of_timeout(std::string_view endpoint,
                                             std::chrono::milliseconds timeout);
 [[nodiscard]] SendResult outcome_of_cancel(std::string_view endpoint);
