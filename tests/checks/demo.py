@@ -107,7 +107,7 @@ def judge(report, found, ended, killed):
     if stored != delivered:
         faults.append(f"{delivered} spans were delivered, but the store has {stored}")
     if sum(it["unfinished_count"] for it in found) != recovered:
-        faults.append(f"{recovered} open spans were recovered, but the store has {sum(it['unfinished'] for it in found)}")
+        faults.append(f"{recovered} open spans were recovered, but the store has {sum(it['unfinished_count'] for it in found)}")
     if not faults:
         lines.append(f"ledger:      {started} started = {delivered} delivered; nothing lost, nothing twice")
     return lines, faults
