@@ -568,7 +568,9 @@ shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& sl
 
 void wake_daemon(Process& process) noexcept {
     const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
-    if (page == nullptr || !same_generation(process)) {
+    const std::uint64_t now = clock_ns(CLOCK_MONOTONIC_COARSE);
+    if ((page == nullptr || !same_generation(process)) && now >= process.control_retry_at_ns.load(std::memory_order_relaxed)) {
+        process.control_retry_at_ns.store(now + retry_interval_ns, std::memory_order_relaxed);
         guarded([&]() -> bool {  // The daemon came, or came back, after this process's first segment.
             const std::lock_guard lock(process.mutex);
             const Directory directory;
@@ -576,9 +578,8 @@ void wake_daemon(Process& process) noexcept {
             return true;
         });
         page = process.control.load(std::memory_order_acquire);
-        if (page == nullptr) return;
     }
-    if (__atomic_load_n(&page->sleeping, __ATOMIC_RELAXED) == 0) return;
+    if (page == nullptr || __atomic_load_n(&page->sleeping, __ATOMIC_RELAXED) == 0) return;
     process.count(shm::ProcessCounter::bells);
     syscall(SYS_futex, &page->bell, FUTEX_WAKE, 1, nullptr, nullptr, 0);
 }

@@ -287,8 +287,8 @@ void start(abi::Span* span, const abi::Start* options) noexcept {
     span->generation = lane->generation;
     span->limits = &provider.limits;
     span->attributes = span->dropped_attributes = span->events = span->dropped_events = 0;
-    span->links = span->dropped_links = span->description_bytes = span->key_hashes_used = 0;
-    std::memset(span->key_hashes, 0, sizeof span->key_hashes);
+    span->links = span->dropped_links = span->description_bytes = span->reserved = 0;
+    std::memset(span->key_filter, 0, sizeof span->key_filter);
     put_start(*span, *options, scope, parent, has_parent);
     put_name(*span, *options);
     span->record->start = options->start_unix_ns != 0 ? options->start_unix_ns : now();

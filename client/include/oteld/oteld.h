@@ -29,7 +29,7 @@ typedef struct oteld_tracer {
 
 /* Opaque; zero it before first use. Move it by plain copy and use only the copy. */
 typedef struct oteld_span {
-    uint64_t opaque[24];
+    uint64_t opaque[32];
 } oteld_span;
 
 /* Identity of a span, to link and to be a parent. All zero: none. */

@@ -53,8 +53,6 @@ struct Limits {              // Per provider; constant while a span lives.
     std::uint32_t link_attributes = 128;
 };
 
-inline constexpr std::uint32_t key_hashes_max = 16;
-
 // A span under construction. Plain data, moved with memcpy. `record` is null when nothing is recorded; then
 // only `context` means anything. Bytes go to `cursor` (room until `end`) and count once published.
 struct Span {
@@ -72,8 +70,8 @@ struct Span {
     std::uint32_t links;
     std::uint32_t dropped_links;
     std::uint32_t description_bytes;   // Status description: the bytes from `end` on, inside the buffer.
-    std::uint32_t key_hashes_used;
-    std::uint16_t key_hashes[key_hashes_max];
+    std::uint32_t reserved;
+    std::uint64_t key_filter[8];       // A bit for each key met so far, by 9 bits of its hash.
     Context context;
 };
 

@@ -9,9 +9,9 @@
 
 namespace oteld::detail {
 
-// 16 bits of a key, for the duplicate filter: folds to a constant for a literal. Equal keys have equal hashes;
-// a false hit costs the daemon a look, nothing else.
-inline std::uint16_t key_hash(std::string_view key) noexcept {
+// 9 bits of a key, for the duplicate filter: folds to a constant for a literal. Equal keys have equal hashes;
+// a false hit costs a look at what the span holds already.
+inline std::uint32_t key_hash(std::string_view key) noexcept {
     std::uint64_t first = 0;
     std::uint64_t last = 0;
     const std::size_t size = key.size();
@@ -29,7 +29,7 @@ inline std::uint16_t key_hash(std::string_view key) noexcept {
         for (std::size_t i = 0; i < size; ++i) first = first << 8 | static_cast<unsigned char>(key[i]);
     }
     const std::uint64_t mixed = (first * 0x9E3779B97F4A7C15ULL) ^ (last * 0xC2B2AE3D27D4EB4FULL) ^ size;
-    return static_cast<std::uint16_t>((mixed ^ mixed >> 29) * 0x9E3779B97F4A7C15ULL >> 48);
+    return static_cast<std::uint32_t>((mixed ^ mixed >> 29) * 0x9E3779B97F4A7C15ULL >> (64 - 9));
 }
 
 // Whether the span's body already holds this key in field 9. Only asked at the count limit: walks the span.
@@ -86,17 +86,12 @@ inline bool body_has_key(const abi::Span& span, std::string_view key) noexcept {
 
 // Remembers the key. False: the attribute is to be dropped (and has been counted).
 [[gnu::always_inline]] inline bool note_key(abi::Span& span, std::string_view key) noexcept {
-    const std::uint16_t hash = key_hash(key);
-    std::uint32_t hit = 0;
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC unroll 16
-#endif
-    for (std::uint32_t i = 0; i < abi::key_hashes_max; ++i) hit |= span.key_hashes[i] == hash ? 1U : 0U;
-    if (__builtin_expect(span.key_hashes_used < abi::key_hashes_max, 1)) {
-        span.key_hashes[span.key_hashes_used++] = hash;
-    } else {
-        hit = 1;  // Beyond the filter: assume the worst.
-    }
+    // One bit of 512, in a word: a span with ten different keys meets a false hit once in eleven.
+    const std::uint32_t hash = key_hash(key);
+    std::uint64_t& word = span.key_filter[hash / 64];
+    const std::uint64_t bit = 1ULL << hash % 64;
+    const std::uint64_t hit = word & bit;
+    word |= bit;
     if (__builtin_expect(hit != 0 || span.attributes >= span.limits->attributes || key.empty(), 0)) {
         if (!note_key_slow(span, key, hit != 0)) return false;
     }
