@@ -135,22 +135,23 @@ void read_tls(Section keys, Tls& tls) {
 }
 
 void read_headers(Section& exporter, Otlp& otlp, Report& report) {
-    const Node* node = exporter.find("headers");
+    const YamlNode* node = exporter.find("headers");
     const std::string path = exporter.path() + ".headers";
     if (node == nullptr) return;
-    if (node->kind != Node::Kind::map) {
+    if (node->kind != YamlNode::Kind::map) {
         report.problem(node->place, path + " must be a map of names and values (name: value)");
         return;
     }
     for (const Member& member : node->members) {
-        if (member.value.kind == Node::Kind::sequence || member.value.kind == Node::Kind::map) {
+        if (member.value.kind == YamlNode::Kind::sequence ||
+            member.value.kind == YamlNode::Kind::map) {
             report.problem(member.value.place, path + "." + member.key + " must be text");
             continue;
         }
         auto header = checked_header(member.key, member.value.text);
         if (!header) {
             report.problem(member.place, path + ": " + header.error().message);
-        } else if (member.value.kind == Node::Kind::scalar && !member.value.text.empty()) {
+        } else if (member.value.kind == YamlNode::Kind::scalar && !member.value.text.empty()) {
             otlp.headers.push_back(std::move(*header));
         } else {
             report.warning(member.place, path + "." + member.key + " is empty and is not sent");
@@ -366,7 +367,7 @@ Shm read_shm(const Member& member, Report& report) {
     Section keys(&member.value, "receivers." + member.key, report);
     keys.text("directory", shm.directory);
     check_absolute(keys, "directory", shm.directory);
-    keys.size("spool_size", shm.spool_bytes, 4 * mib, 64 * gib);
+    keys.size("spool_size", shm.spool_bytes, 4 * mib, 4 * gib);
     keys.size("user_bytes_max", shm.user_bytes_max, mib, 1024 * gib);
     keys.whole("user_files_max", shm.user_files_max, 1, 1'000'000);
     keys.finish();

@@ -16,7 +16,7 @@
 namespace oteld::config {
 namespace {
 
-constexpr std::size_t exporters_max = 64;  // One bit each in the spool's masks.
+constexpr std::size_t exporters_max = 16;  // The spool has a table of as many.
 constexpr std::size_t id_bytes_max = 63;
 constexpr std::size_t problems_shown_max = 100;
 
@@ -39,7 +39,7 @@ ComponentId parse_id(std::string_view id) {
 // before the pipeline is read.
 class Document {
 public:
-    Document(const Node& root, Report& report) : root_(&root, "", report), report_(report) {}
+    Document(const YamlNode& root, Report& report) : root_(&root, "", report), report_(report) {}
 
     void read(Settings& settings) {
         read_receivers(root_.section("receivers"), settings);
@@ -92,13 +92,13 @@ private:
 
     // A section of which nothing is read: each member is an error with its own advice.
     template <class Advice>
-    void refuse_members(const Node* node, const std::string& path, Advice advice) {
+    void refuse_members(const YamlNode* node, const std::string& path, Advice advice) {
         if (node == nullptr) return;
         for (const Member& member : node->members) {
             report_.problem(member.place,
                             path + "." + member.key + ": " + advice(parse_id(member.key).type));
         }
-        for (const Node& item : node->items) {
+        for (const YamlNode& item : node->items) {
             report_.problem(item.place, path + ": " + quoted(item.text) + ": " +
                                             advice(parse_id(item.text).type));
         }
@@ -199,7 +199,7 @@ private:
     }
 
     void read_pipelines(Section pipelines, Settings& settings) {
-        const Node* traces = pipelines.find("traces");
+        const YamlNode* traces = pipelines.find("traces");
         if (traces == nullptr) {
             pipelines.missing("traces",
                               "service.pipelines.traces is missing: add traces: {receivers: "
@@ -229,7 +229,9 @@ private:
             if (found != exporters_.end()) settings.exporters.push_back(found->second);
         }
         if (exporters.size() > exporters_max) {
-            traces.problem("exporters", "more than 64 exporters in one pipeline");
+            traces.problem("exporters", "more than " + std::to_string(exporters_max) +
+                                            " exporters in one pipeline; run a second oteld "
+                                            "for the rest");
         }
         // With mistakes about, the exporter may be the one that a mistyped name meant.
         if (!report_.problems.empty()) return;
@@ -246,27 +248,27 @@ private:
                                    const std::vector<std::string>& known) {
         std::vector<std::string> ids;
         const std::string path = traces.path() + "." + std::string(key);
-        const Node* list = traces.find(key);
+        const YamlNode* list = traces.find(key);
         const bool needed = key != "processors";
-        if (list == nullptr || (list->kind == Node::Kind::sequence && list->items.empty())) {
+        if (list == nullptr || (list->kind == YamlNode::Kind::sequence && list->items.empty())) {
             if (needed) {
                 traces.problem(
                     key, path + " is empty; name at least one of those under " + std::string(key));
             }
             return ids;
         }
-        if (list->kind != Node::Kind::sequence) {
+        if (list->kind != YamlNode::Kind::sequence) {
             traces.problem(key, path + " must be a list, such as [" +
                                     (list->text.empty() ? "shm" : list->text) + "]");
             return ids;
         }
-        for (const Node& item : list->items) add_id(item, path, std::string(key), known, ids);
+        for (const YamlNode& item : list->items) add_id(item, path, std::string(key), known, ids);
         return ids;
     }
 
-    void add_id(const Node& item, const std::string& path, const std::string& section,
+    void add_id(const YamlNode& item, const std::string& path, const std::string& section,
                 const std::vector<std::string>& known, std::vector<std::string>& ids) {
-        if (item.kind != Node::Kind::scalar) {
+        if (item.kind != YamlNode::Kind::scalar) {
             report_.problem(item.place, path + " must hold names only");
         } else if (std::find(ids.begin(), ids.end(), item.text) != ids.end()) {
             report_.problem(item.place, path + " names " + quoted(item.text) + " twice");
@@ -360,13 +362,13 @@ Loaded load_text(std::string_view yaml, const std::string& source, const Environ
     Report report;
     report.source = source;
     report.problems = std::move(parsed.problems);
-    if (report.problems.empty() && parsed.root.kind == Node::Kind::null) {
+    if (report.problems.empty() && parsed.root.kind == YamlNode::Kind::null) {
         return refused(source,
                        "is empty; write receivers, exporters and service into it, or remove it for "
                        "the embedded default (the local trace store)");
     }
     // Broken YAML has no tree worth checking; duplicate keys leave one.
-    if (parsed.root.kind != Node::Kind::null) {
+    if (parsed.root.kind != YamlNode::Kind::null) {
         substitute(parsed.root, source, environment, report.problems, report.warnings);
         Document(parsed.root, report).read(loaded.settings);
     }

@@ -17,12 +17,12 @@ std::string lower_case(std::string_view text) {
     return lower;
 }
 
-const char* kind_name(Node::Kind kind) {
+const char* kind_name(YamlNode::Kind kind) {
     switch (kind) {
-        case Node::Kind::null: return "nothing";
-        case Node::Kind::scalar: return "a single value";
-        case Node::Kind::sequence: return "a list";
-        case Node::Kind::map: return "a map of keys";
+        case YamlNode::Kind::null: return "nothing";
+        case YamlNode::Kind::scalar: return "a single value";
+        case YamlNode::Kind::sequence: return "a list";
+        case YamlNode::Kind::map: return "a map of keys";
     }
     return "something else";
 }
@@ -43,22 +43,22 @@ void Report::warning(Place place, std::string message) {
     warnings.push_back(Problem{source, place, std::move(message), {}}.text());
 }
 
-Section::Section(const Node* node, std::string path, Report& report)
+Section::Section(const YamlNode* node, std::string path, Report& report)
     : path_(std::move(path)), report_(report) {
     if (node == nullptr) return;
     place_ = node->place;
-    if (node->kind == Node::Kind::map) node_ = node;
-    if (node->kind == Node::Kind::scalar || node->kind == Node::Kind::sequence) {
+    if (node->kind == YamlNode::Kind::map) node_ = node;
+    if (node->kind == YamlNode::Kind::scalar || node->kind == YamlNode::Kind::sequence) {
         report_.problem(place_, (path_.empty() ? "the configuration" : path_) +
                                     std::string(" must be a map of keys, not ") +
                                     kind_name(node->kind));
     }
 }
 
-const Node* Section::find(std::string_view key) {
+const YamlNode* Section::find(std::string_view key) {
     known_.emplace_back(key);
-    const Node* value = node_ == nullptr ? nullptr : node_->find(key);
-    return value == nullptr || value->kind == Node::Kind::null ? nullptr : value;
+    const YamlNode* value = node_ == nullptr ? nullptr : node_->find(key);
+    return value == nullptr || value->kind == YamlNode::Kind::null ? nullptr : value;
 }
 
 bool Section::has(std::string_view key) const {
@@ -72,7 +72,7 @@ Section Section::section(std::string_view key) {
 }
 
 Place Section::place_of(std::string_view key) const {
-    const Node* value = node_ == nullptr ? nullptr : node_->find(key);
+    const YamlNode* value = node_ == nullptr ? nullptr : node_->find(key);
     return value == nullptr ? place_ : value->place;
 }
 
@@ -82,14 +82,14 @@ const std::vector<Member>& Section::members() const {
 }
 
 bool Section::text(std::string_view key, std::string& target) {
-    const Node* value = scalar(key, "text");
+    const YamlNode* value = scalar(key, "text");
     if (value == nullptr) return false;
     target = value->text;
     return true;
 }
 
 bool Section::boolean(std::string_view key, bool& target) {
-    const Node* value = unquoted(key, "true or false");
+    const YamlNode* value = unquoted(key, "true or false");
     if (value == nullptr) return false;
     const std::string lower = lower_case(value->text);
     if (lower == "true" || lower == "false") {
@@ -110,7 +110,7 @@ bool Section::whole(std::string_view key, std::uint32_t& target, std::uint32_t m
                     std::uint32_t max) {
     const std::string range =
         "a whole number from " + std::to_string(min) + " to " + std::to_string(max);
-    const Node* value = unquoted(key, range);
+    const YamlNode* value = unquoted(key, range);
     if (value == nullptr) return false;
     const auto number = parse_whole(value->text);
     if (!number || *number < min || *number > max) {
@@ -123,7 +123,7 @@ bool Section::whole(std::string_view key, std::uint32_t& target, std::uint32_t m
 
 bool Section::decimal(std::string_view key, double& target, double min, double max) {
     const std::string range = "a number from " + show(min) + " to " + show(max);
-    const Node* value = unquoted(key, range);
+    const YamlNode* value = unquoted(key, range);
     if (value == nullptr) return false;
     const auto number = parse_decimal(value->text);
     if (!number || *number < min || *number > max) {
@@ -136,7 +136,7 @@ bool Section::decimal(std::string_view key, double& target, double min, double m
 
 bool Section::size(std::string_view key, std::uint64_t& target, std::uint64_t min,
                    std::uint64_t max) {
-    const Node* value = scalar(key, "a size such as 64MiB");
+    const YamlNode* value = scalar(key, "a size such as 64MiB");
     if (value == nullptr) return false;
     const auto bytes = parse_size(value->text);
     if (!bytes) {
@@ -169,7 +169,7 @@ bool Section::size(std::string_view key, std::uint64_t& target, std::uint64_t mi
 
 bool Section::duration(std::string_view key, std::chrono::milliseconds& target,
                        std::chrono::milliseconds min, std::chrono::milliseconds max) {
-    const Node* value = scalar(key, "a duration such as 10s");
+    const YamlNode* value = scalar(key, "a duration such as 10s");
     if (value == nullptr) return false;
     const auto parsed = parse_duration(value->text);
     if (!parsed) {
@@ -193,7 +193,7 @@ bool Section::duration(std::string_view key, std::chrono::milliseconds& target,
 
 std::optional<std::size_t> Section::word(std::string_view key,
                                          const std::vector<std::string_view>& words) {
-    const Node* value = scalar(key, listed(words));
+    const YamlNode* value = scalar(key, listed(words));
     if (value == nullptr) return std::nullopt;
     const std::string lower = lower_case(value->text);
     for (std::size_t i = 0; i < words.size(); ++i) {
@@ -243,15 +243,15 @@ void Section::finish() {
     for (const auto& [key, message] : missing_) problem(key, message);
 }
 
-const Node* Section::scalar(std::string_view key, const std::string& expected) {
-    const Node* value = find(key);
-    if (value == nullptr || value->kind == Node::Kind::scalar) return value;
+const YamlNode* Section::scalar(std::string_view key, const std::string& expected) {
+    const YamlNode* value = find(key);
+    if (value == nullptr || value->kind == YamlNode::Kind::scalar) return value;
     problem(key, name(key) + " must be " + expected + ", not " + kind_name(value->kind));
     return nullptr;
 }
 
-const Node* Section::unquoted(std::string_view key, const std::string& expected) {
-    const Node* value = scalar(key, expected);
+const YamlNode* Section::unquoted(std::string_view key, const std::string& expected) {
+    const YamlNode* value = scalar(key, expected);
     if (value == nullptr || value->plain) return value;
     problem(key, name(key) + " must be " + expected + "; " + quoted(value->text) +
                      " in quotes is text, so take the quotes away");

@@ -32,10 +32,10 @@ public:
     // `node` may be null (no such key, or nothing behind it): then every key is absent. Anything
     // but a map is reported here, once. `path` names the section in messages:
     // "exporters.otlp_grpc.tls".
-    Section(const Node* node, std::string path, Report& report);
+    Section(const YamlNode* node, std::string path, Report& report);
 
     // Null when the key is absent or null.
-    const Node* find(std::string_view key);
+    const YamlNode* find(std::string_view key);
     // Whether the key stands there at all, even with nothing behind it.
     [[nodiscard]] bool has(std::string_view key) const;
     Section section(std::string_view key);
@@ -72,11 +72,11 @@ public:
     void finish();
 
 private:
-    const Node* scalar(std::string_view key, const std::string& expected);
-    const Node* unquoted(std::string_view key, const std::string& expected);
+    const YamlNode* scalar(std::string_view key, const std::string& expected);
+    const YamlNode* unquoted(std::string_view key, const std::string& expected);
     [[nodiscard]] std::string name(std::string_view key) const;
 
-    const Node* node_ = nullptr;
+    const YamlNode* node_ = nullptr;
     std::string path_;
     Place place_;
     Report& report_;

@@ -22,14 +22,14 @@ public:
                  std::vector<std::string>& warnings)
         : source_(source), environment_(environment), problems_(problems), warnings_(warnings) {}
 
-    void visit(Node& node) {
-        if (node.kind == Node::Kind::scalar) visit_scalar(node);
-        for (Node& item : node.items) visit(item);
+    void visit(YamlNode& node) {
+        if (node.kind == YamlNode::Kind::scalar) visit_scalar(node);
+        for (YamlNode& item : node.items) visit(item);
         for (Member& member : node.members) visit(member.value);
     }
 
 private:
-    void visit_scalar(Node& node) {
+    void visit_scalar(YamlNode& node) {
         if (node.text.find('$') == std::string::npos) return;
         std::string result;
         std::string_view rest = node.text;
@@ -50,11 +50,11 @@ private:
             return;
         }
         node.text = std::move(result);
-        if (node.plain && is_null_word(node.text)) node.kind = Node::Kind::null;
+        if (node.plain && is_null_word(node.text)) node.kind = YamlNode::Kind::null;
     }
 
     // Consumes one `${...}` at the front of `rest`.
-    bool reference(const Node& node, std::string_view& rest, std::string& result) {
+    bool reference(const YamlNode& node, std::string_view& rest, std::string& result) {
         const std::size_t end = rest.find('}');
         if (end == std::string_view::npos) {
             return report(node, "\"${\" without \"}\"; write \"$$\" for a dollar sign");
@@ -94,7 +94,7 @@ private:
         return true;
     }
 
-    bool report(const Node& node, const std::string& message) {
+    bool report(const YamlNode& node, const std::string& message) {
         problems_.push_back({source_, node.place, message, {}});
         return false;
     }
@@ -107,7 +107,7 @@ private:
 
 }  // namespace
 
-void substitute(Node& node, const std::string& source, const Environment& environment,
+void substitute(YamlNode& node, const std::string& source, const Environment& environment,
                 Problems& problems, std::vector<std::string>& warnings) {
     Substitution(source, environment, problems, warnings).visit(node);
 }

@@ -17,7 +17,7 @@ inline constexpr std::size_t substituted_bytes_max = 64 << 10;  // Of one scalar
 
 // Rewrites the tree in place. Mistakes go to `problems`; a variable that is unset or empty and has
 // no default becomes nothing, with a line in `warnings`.
-void substitute(Node& node, const std::string& source, const Environment& environment,
+void substitute(YamlNode& node, const std::string& source, const Environment& environment,
                 Problems& problems, std::vector<std::string>& warnings);
 
 }  // namespace oteld::config

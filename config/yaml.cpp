@@ -29,21 +29,21 @@ public:
     TreeBuilder(const std::string& source, Problems& problems)
         : source_(source), problems_(problems) {}
 
-    Node take_root() { return std::move(root_); }
+    YamlNode take_root() { return std::move(root_); }
 
     void OnDocumentStart(const YAML::Mark& /*mark*/) override {}
     void OnDocumentEnd() override {}
 
     void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-        Node node;
+        YamlNode node;
         node.place = place_of(mark);
         add(std::move(node), anchor);
     }
 
     void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                   const std::string& value) override {
-        Node node;
-        node.kind = Node::Kind::scalar;
+        YamlNode node;
+        node.kind = YamlNode::Kind::scalar;
         node.place = place_of(mark);
         node.text = value;
         node.plain = tag == "?";
@@ -62,25 +62,25 @@ public:
 
     void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                          YAML::EmitterStyle::value /*style*/) override {
-        open(Node::Kind::sequence, mark, tag, anchor);
+        open(YamlNode::Kind::sequence, mark, tag, anchor);
     }
     void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                     YAML::EmitterStyle::value /*style*/) override {
-        open(Node::Kind::map, mark, tag, anchor);
+        open(YamlNode::Kind::map, mark, tag, anchor);
     }
     void OnSequenceEnd() override { close(); }
     void OnMapEnd() override { close(); }
 
 private:
     struct Open {
-        Node node;
+        YamlNode node;
         YAML::anchor_t anchor = YAML::NullAnchor;
         bool has_key = false;
         std::string key;
         Place key_place;
     };
 
-    void open(Node::Kind kind, const YAML::Mark& mark, const std::string& tag,
+    void open(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag,
               YAML::anchor_t anchor) {
         Open opened;
         opened.node.kind = kind;
@@ -101,7 +101,7 @@ private:
         add(std::move(closed.node), closed.anchor);
     }
 
-    void add(Node node, YAML::anchor_t anchor) {
+    void add(YamlNode node, YAML::anchor_t anchor) {
         count_node(node.place);
         if (anchor != YAML::NullAnchor) anchored_[anchor] = node;
         if (open_.empty()) {
@@ -109,7 +109,7 @@ private:
             return;
         }
         Open& parent = open_.back();
-        if (parent.node.kind == Node::Kind::sequence) {
+        if (parent.node.kind == YamlNode::Kind::sequence) {
             parent.node.items.push_back(std::move(node));
         } else if (parent.has_key) {
             parent.has_key = false;
@@ -119,8 +119,8 @@ private:
         }
     }
 
-    void take_key(Open& map, Node node) {
-        if (node.kind != Node::Kind::scalar) {
+    void take_key(Open& map, YamlNode node) {
+        if (node.kind != YamlNode::Kind::scalar) {
             throw Refused(node.place, "a key must be a word");
         }
         if (node.text == "<<" && node.plain) {
@@ -131,9 +131,10 @@ private:
         map.key_place = node.place;
     }
 
-    void add_member(Open& map, Node value) {
+    void add_member(Open& map, YamlNode value) {
         // What a map lacks, and a value that stands nowhere ("key:"), is best shown at the key.
-        const bool single = value.kind == Node::Kind::scalar || value.kind == Node::Kind::sequence;
+        const bool single =
+            value.kind == YamlNode::Kind::scalar || value.kind == YamlNode::Kind::sequence;
         if (!single) value.place = map.key_place;
         for (const Member& earlier : map.node.members) {
             if (earlier.key != map.key) continue;
@@ -154,7 +155,7 @@ private:
     }
 
     // Every copy is paid for before it is made; depth too, so that an alias cannot smuggle it in.
-    void count_copy(const Node& node, Place place, std::size_t depth) {
+    void count_copy(const YamlNode& node, Place place, std::size_t depth) {
         count_node(place);
         copied_bytes_ += node.text.size();
         if (copied_bytes_ > yaml_copied_bytes_max) {
@@ -164,7 +165,7 @@ private:
             throw Refused(place, "nested deeper than " + std::to_string(yaml_depth_max) +
                                      " levels; no configuration needs that");
         }
-        for (const Node& item : node.items) count_copy(item, place, depth + 1);
+        for (const YamlNode& item : node.items) count_copy(item, place, depth + 1);
         for (const Member& member : node.members) {
             copied_bytes_ += member.key.size();
             count_copy(member.value, place, depth + 1);
@@ -178,8 +179,8 @@ private:
     const std::string& source_;
     Problems& problems_;
     std::vector<Open> open_;
-    std::map<YAML::anchor_t, Node> anchored_;
-    Node root_;
+    std::map<YAML::anchor_t, YamlNode> anchored_;
+    YamlNode root_;
     std::size_t nodes_ = 0;
     std::size_t copied_bytes_ = 0;
 };
@@ -197,7 +198,7 @@ std::string brace_hint(std::string_view text, const YAML::Mark& mark) {
 
 }  // namespace
 
-const Node* Node::find(std::string_view key) const {
+const YamlNode* YamlNode::find(std::string_view key) const {
     for (const Member& member : members) {
         if (member.key == key) return &member.value;
     }

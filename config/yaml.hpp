@@ -21,27 +21,27 @@ inline constexpr std::size_t yaml_copied_bytes_max = 4 << 20;  // Text that alia
 
 struct Member;
 
-struct Node {
+struct YamlNode {
     enum class Kind { null, scalar, sequence, map };
     Kind kind = Kind::null;
     Place place;
     std::string text;             // Of a scalar.
     bool plain = true;            // A scalar without quotes: it may be a number, a boolean or null.
-    std::vector<Node> items;      // Of a sequence.
+    std::vector<YamlNode> items;  // Of a sequence.
     std::vector<Member> members;  // Of a map, in the order of the file.
 
-    [[nodiscard]] const Node* find(std::string_view key) const;
+    [[nodiscard]] const YamlNode* find(std::string_view key) const;
 };
 
 struct Member {
     std::string key;
     Place place;
-    Node value;
+    YamlNode value;
 };
 
 // Exactly one of the two. A tree is returned only when every key is unique in its map.
 struct ParsedYaml {
-    Node root;
+    YamlNode root;
     Problems problems;
 };
 [[nodiscard]] ParsedYaml parse_yaml(std::string_view text, const std::string& source);

@@ -9,7 +9,7 @@ using namespace oteld::config;
 namespace {
 
 struct Outcome {
-    Node root;
+    YamlNode root;
     Problems problems;
     std::vector<std::string> warnings;
 };
@@ -76,22 +76,22 @@ TEST_CASE("references become what the variable holds") {
 TEST_CASE("what a variable holds stays one scalar, whatever it looks like") {
     const Outcome outcome = run("a: ${YAML}\nb: 1\n");
     REQUIRE(outcome.root.members.size() == 2);
-    CHECK(outcome.root.find("a")->kind == Node::Kind::scalar);
+    CHECK(outcome.root.find("a")->kind == YamlNode::Kind::scalar);
     CHECK(outcome.root.find("y") == nullptr);
 }
 
 TEST_CASE("the type is decided after the substitution, and quotes keep text") {
     CHECK(run("a: ${TRUE}").root.find("a")->plain);
     CHECK_FALSE(run("a: '${TRUE}'").root.find("a")->plain);
-    CHECK(run("a: ${NULLWORD}").root.find("a")->kind == Node::Kind::null);
-    CHECK(run("a: '${NULLWORD}'").root.find("a")->kind == Node::Kind::scalar);
-    CHECK(run("a: ${EMPTY:-}").root.find("a")->kind == Node::Kind::null);
+    CHECK(run("a: ${NULLWORD}").root.find("a")->kind == YamlNode::Kind::null);
+    CHECK(run("a: '${NULLWORD}'").root.find("a")->kind == YamlNode::Kind::scalar);
+    CHECK(run("a: ${EMPTY:-}").root.find("a")->kind == YamlNode::Kind::null);
 }
 
 TEST_CASE("a variable that is not there and has no default is nothing, with a warning") {
     const Outcome outcome = run("b: 1\na:  ${env:NONE}\n");
     CHECK(outcome.problems.empty());
-    CHECK(outcome.root.find("a")->kind == Node::Kind::null);
+    CHECK(outcome.root.find("a")->kind == YamlNode::Kind::null);
     REQUIRE(outcome.warnings.size() == 1);
     CHECK(outcome.warnings[0].starts_with("f:2:5: the variable NONE is not set"));
     CHECK(run("a: x${EMPTY}").warnings.at(0).find("EMPTY is empty") != std::string::npos);

@@ -28,23 +28,23 @@ std::string repeated(std::string_view part, std::size_t times) {
 TEST_CASE("each node knows its line and column") {
     const ParsedYaml parsed = parse_yaml("a:\n  b: 1\n  c: [x, 'y']\nd:\n", "f");
     REQUIRE(parsed.problems.empty());
-    const Node* a = parsed.root.find("a");
+    const YamlNode* a = parsed.root.find("a");
     REQUIRE(a != nullptr);
-    const Node* b = a->find("b");
+    const YamlNode* b = a->find("b");
     REQUIRE(b != nullptr);
     CHECK(b->place.line == 2);
     CHECK(b->place.column == 6);
     CHECK(b->text == "1");
-    const Node* c = a->find("c");
+    const YamlNode* c = a->find("c");
     REQUIRE(c != nullptr);
     REQUIRE(c->items.size() == 2);
     CHECK(c->items[0].plain);
     CHECK_FALSE(c->items[1].plain);
     CHECK(c->items[1].place.line == 3);
     CHECK(c->items[1].place.column == 10);
-    const Node* d = parsed.root.find("d");
+    const YamlNode* d = parsed.root.find("d");
     REQUIRE(d != nullptr);
-    CHECK(d->kind == Node::Kind::null);
+    CHECK(d->kind == YamlNode::Kind::null);
     CHECK(d->place.line == 4);
 }
 
