@@ -155,8 +155,23 @@ void CommandLine::add_run() {
 }
 
 void CommandLine::add_traces() {
+    constexpr std::uint32_t any = std::numeric_limits<std::uint32_t>::max();
     CLI::App& traces = *verb("traces", "list traces of the local store, or show one as a tree");
-    static_cast<void>(traces);
+    text_option(traces, "--trace", traces_.trace, "ID",
+                "show this trace as a tree: its id or the first digits of it");
+    text_option(traces, "--service", traces_.service, "NAME",
+                "only traces in which this service took part");
+    traces.add_flag("--errors", traces_.errors, "only traces with errors");
+    text_option(traces, "--min-duration", traces_.min_duration, "DURATION",
+                "only traces that took as long: 250us, 100ms, 1.5s");
+    text_option(traces, "--since", traces_.since, "WHEN",
+                "only traces since then: 10m, 2h, or 2026-11-24T20:00:00Z");
+    number_option<std::uint32_t>(traces, "--limit", traces_.limit, 0, any, "N",
+                                 "how many, the newest first (20; 0: all)");
+    text_option(traces, "--store", traces_.store, "FILE",
+                "the store; else traces.db in the state directory");
+    traces.add_flag("--json", traces_.json, "print JSON");
+    traces.footer("Exit codes: 0, 1 nothing found or the store cannot be read.");
 }
 
 void CommandLine::add_status() {

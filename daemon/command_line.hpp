@@ -10,24 +10,9 @@
 
 #include "daemon/commands/load.hpp"
 #include "daemon/commands/rings.hpp"
-#include "daemon/commands/status.hpp"
-
-#if __has_include("daemon/commands/run.hpp")
 #include "daemon/commands/run.hpp"
-#else
-namespace oteld::daemon {
-struct RunOptions {
-    std::string config_path;
-};
-}  // namespace oteld::daemon
-#endif
-#if __has_include("daemon/commands/traces.hpp")
+#include "daemon/commands/status.hpp"
 #include "daemon/commands/traces.hpp"
-#else
-namespace oteld::daemon {
-struct TracesOptions {};
-}  // namespace oteld::daemon
-#endif
 
 namespace oteld::daemon {
 

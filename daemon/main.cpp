@@ -21,16 +21,11 @@ struct Runner {
     }
     int operator()(const RingsOptions& options) const { return rings_command(options); }
     int operator()(const LoadOptions& options) const { return load_command(options); }
-#if __has_include("daemon/commands/run.hpp")
     int operator()(const RunOptions& options) const { return run_command(options); }
-#else
-    int operator()(const RunOptions& /*options*/) const { return 1; }
-#endif
-#if __has_include("daemon/commands/traces.hpp")
-    int operator()(const TracesOptions& options) const { return traces_command(options); }
-#else
-    int operator()(const TracesOptions& /*options*/) const { return 1; }
-#endif
+    int operator()(TracesOptions options) const {
+        options.state_directory = state_directory();
+        return traces_command(options);
+    }
 };
 
 }  // namespace
