@@ -34,8 +34,8 @@ std::string_view trim(std::string_view text) {
 }
 
 // Walks `text` along `pattern`: D day, M month name, Y year, y two digits of it, h m s the time, w
-// letters (a weekday), d a day of two places, the first perhaps a space; everything else stands for
-// itself.
+// letters (a weekday), d a day of two places, the first perhaps a space, Z GMT; everything else
+// stands for itself. Never reads past the end: a step that fails is the last.
 class Scanner {
 public:
     explicit Scanner(std::string_view text) : text_(text) {}
@@ -60,6 +60,7 @@ private:
             case 'h': return number(2, fields.hour);
             case 'm': return number(2, fields.minute);
             case 's': return number(2, fields.second);
+            case 'Z': return literal("GMT");
             default: return at_ < text_.size() && text_[at_++] == what;
         }
     }
@@ -69,6 +70,12 @@ private:
         while (at_ < text_.size() && ((text_[at_] | 0x20) >= 'a' && (text_[at_] | 0x20) <= 'z'))
             ++at_;
         return at_ > from;
+    }
+
+    bool literal(std::string_view text) {
+        if (text_.substr(at_, text.size()) != text) return false;
+        at_ += text.size();
+        return true;
     }
 
     bool month(unsigned& value) {
@@ -93,10 +100,10 @@ private:
 
 std::optional<Fields> parse_date(std::string_view text, system_clock::time_point now) {
     Fields fields;
-    if (Scanner(text).matches("w, D M Y h:m:s GMT", fields))
+    if (Scanner(text).matches("w, D M Y h:m:s Z", fields))
         return fields;                                                  // As it is written today.
     if (Scanner(text).matches("w M d h:m:s Y", fields)) return fields;  // asctime.
-    if (Scanner(text).matches("w, D-M-y h:m:s GMT", fields)) {          // RFC 850.
+    if (Scanner(text).matches("w, D-M-y h:m:s Z", fields)) {            // RFC 850.
         const std::chrono::year_month_day today(std::chrono::floor<std::chrono::days>(now));
         const int this_year = static_cast<int>(today.year());
         fields.year += this_year - this_year % 100;
