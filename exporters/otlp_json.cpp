@@ -177,15 +177,18 @@ void append_scope_spans(std::string& out, Runs runs) {
 }
 
 void append_resource_spans(std::string& out, Runs runs) {
+    const SpanRun& first = runs[0];
     Members members(out);
-    if (!runs[0].resource.empty())
-        append_resource(members.name("resource"), shm::Resource(runs[0].resource));
+    if (!first.resource.empty()) {
+        append_resource(members.name("resource"), shm::Resource(first.resource));
+    }
     members.name("scopeSpans");
     for (char separator = '['; !runs.empty(); separator = ',') {
         out += separator;
         append_scope_spans(out, take_group(runs, same_scope));
     }
     out += ']';
+    members.text("schemaUrl", first.resource_schema_url);
 }
 
 }  // namespace

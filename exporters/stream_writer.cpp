@@ -11,8 +11,7 @@ namespace oteld::exporters {
 
 namespace {
 
-constexpr int poll_ms = 50;             // How long a cancel may go unseen.
-constexpr int stalled_polls_max = 100;  // 5 s in which nothing could be written.
+constexpr int poll_ms = 50;  // How long a cancel may go unseen.
 // A pipe that is ready takes this much without blocking; a larger write would hold the thread past
 // a cancel.
 constexpr std::size_t piece_bytes = 4096;
@@ -33,17 +32,18 @@ int StreamWriter::write(std::string_view text, const std::atomic<bool>& cancelle
 }
 
 int StreamWriter::write_some(std::string_view& text, const std::atomic<bool>& cancelled) const {
-    int stalled_polls = 0;
+    int waited_ms = 0;
     while (!text.empty()) {
         if (cancelled.load(std::memory_order_relaxed)) return ECANCELED;
         pollfd ready{fd_, POLLOUT, 0};
         const int events = ::poll(&ready, 1, poll_ms);
         if (events < 0 && errno != EINTR) return errno;
         if (events <= 0) {
-            if (++stalled_polls >= stalled_polls_max) return ETIMEDOUT;
+            waited_ms += poll_ms;
+            if (waited_ms >= patience_ms_) return ETIMEDOUT;
             continue;
         }
-        stalled_polls = 0;
+        waited_ms = 0;
         const ssize_t written = ::write(fd_, text.data(), std::min(text.size(), piece_bytes));
         if (written >= 0) {
             text.remove_prefix(static_cast<std::size_t>(written));
@@ -81,7 +81,7 @@ std::string write_error_text(const std::string& what, int error) {
         case EPIPE: return "Nobody reads " + what + " any more: start its reader again.";
         case ETIMEDOUT:
             return "Whoever reads " + what +
-                   " has taken nothing for 5 s: let it read on; the spans wait.";
+                   " has taken nothing for a while: let it read on; the spans wait.";
         case EMFILE:
         case ENFILE:
             return what + " cannot be opened: too many open files. Raise LimitNOFILE= (ulimit -n).";

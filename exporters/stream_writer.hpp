@@ -13,8 +13,10 @@ namespace oteld::exporters {
 
 class StreamWriter {
 public:
-    // The descriptor stays the caller's.
-    explicit StreamWriter(int fd) noexcept : fd_(fd) {}
+    // The descriptor stays the caller's. A write gives up (ETIMEDOUT) when nothing was taken for
+    // `patience_ms`.
+    explicit StreamWriter(int fd, int patience_ms = 5000) noexcept
+        : fd_(fd), patience_ms_(patience_ms) {}
 
     // 0, or an errno (ECANCELED once `cancelled` is set). What did not fit is kept when a part of
     // the text was written, and is written first the next time, so that the reader sees whole
@@ -26,6 +28,7 @@ private:
     int write_some(std::string_view& text, const std::atomic<bool>& cancelled) const;
 
     int fd_;
+    int patience_ms_;
     std::string kept_;
 };
 
