@@ -65,46 +65,52 @@ private:
     Thread& thread_;
 };
 
-bool present(const std::uint8_t (&id)[16]) noexcept {
-    std::uint64_t halves[2];
-    std::memcpy(halves, id, sizeof halves);
-    return (halves[0] | halves[1]) != 0;
-}
-
-std::uint64_t big_endian(const std::uint8_t* bytes) noexcept {
-    std::uint64_t value;
-    std::memcpy(&value, bytes, sizeof value);
-    return __builtin_bswap64(value);
-}
-
 std::uint64_t nonzero(Random& random) noexcept {
     std::uint64_t value = random.next();
     while (__builtin_expect(value == 0, 0)) value = random.next();
     return value;
 }
 
-bool sampled(const Sampler& sampler, const abi::Context& parent, bool has_parent, const abi::Context& own) noexcept {
-    if (sampler.parent_based && has_parent) return (parent.flags & 1U) != 0;
-    if (sampler.root_threshold == Sampler::always) return true;
-    return big_endian(own.trace_id + 8) < sampler.root_threshold;
+// The identity of a span under way, in registers: writing it to memory and reading it back in other widths stalls.
+struct Identity {
+    std::uint64_t trace[2];
+    std::uint64_t span;
+    std::uint64_t parent;
+    std::uint8_t flags;
+    bool has_parent;
+};
+
+Identity identify(const abi::Context& parent, Random& random) noexcept {
+    Identity own;
+    std::memcpy(own.trace, parent.trace_id, sizeof own.trace);
+    own.has_parent = (own.trace[0] | own.trace[1]) != 0;
+    if (own.has_parent) {
+        std::memcpy(&own.parent, parent.span_id, sizeof own.parent);
+        own.flags = parent.flags & ~1U;
+    } else {
+        own.trace[0] = nonzero(random);
+        own.trace[1] = random.next();
+        own.parent = 0;
+        own.flags = 2;  // Random trace id (W3C level 2).
+    }
+    own.span = nonzero(random);
+    return own;
 }
 
-// Identity of the new span. Its trace state is the parent's, with a reference of its own.
-void identify(abi::Context& own, const abi::Context& parent, bool has_parent, Random& random) noexcept {
-    if (has_parent) {
-        std::memcpy(own.trace_id, parent.trace_id, sizeof own.trace_id);
-        own.flags = parent.flags & ~1U;
-        own.trace_state = parent.trace_state;
-        abi::retain(own.trace_state);
-    } else {
-        const std::uint64_t halves[2] = {nonzero(random), random.next()};
-        std::memcpy(own.trace_id, halves, sizeof own.trace_id);
-        own.flags = 2;  // Random trace id (W3C level 2).
-        own.trace_state = nullptr;
-    }
-    own.remote = 0;
-    const std::uint64_t id = nonzero(random);
-    std::memcpy(own.span_id, &id, sizeof own.span_id);
+bool sampled(const Sampler& sampler, const abi::Context& parent, const Identity& own) noexcept {
+    if (sampler.parent_based && own.has_parent) return (parent.flags & 1U) != 0;
+    if (sampler.root_threshold == Sampler::always) return true;
+    return __builtin_bswap64(own.trace[1]) < sampler.root_threshold;
+}
+
+// The trace state is the parent's, with a reference of its own.
+void put_context(abi::Context& context, const Identity& own, const abi::Context& parent) noexcept {
+    std::memcpy(context.trace_id, own.trace, sizeof context.trace_id);
+    std::memcpy(context.span_id, &own.span, sizeof context.span_id);
+    const std::uint64_t flags = own.flags;  // And remote and reserved: zero.
+    std::memcpy(&context.flags, &flags, sizeof flags);
+    context.trace_state = own.has_parent ? parent.trace_state : nullptr;
+    abi::retain(context.trace_state);
 }
 
 void not_recorded(abi::Span& span, const abi::Context& parent) noexcept {
@@ -122,17 +128,16 @@ shm::SlotControl* allocate(std::size_t bytes) noexcept {
 
 constexpr std::size_t heap_bytes_first = 32 << 10;
 
-void put_start(abi::Span& span, const abi::Start& options, const Scope& scope, const abi::Context& parent, bool has_parent) noexcept {
-    SpanRecord& record = *span.record;
-    record.prefix = {0, static_cast<std::uint8_t>(detail::RecordType::span), detail::record_parent_known, sizeof(SpanRecord)};
-    if (has_parent && parent.remote != 0) record.prefix.flags |= detail::record_parent_remote;
-    std::memcpy(record.trace_id, span.context.trace_id, sizeof record.trace_id);
-    std::memcpy(record.span_id, span.context.span_id, sizeof record.span_id);
-    if (has_parent) std::memcpy(record.parent_id, parent.span_id, sizeof record.parent_id);
-    else std::memset(record.parent_id, 0, sizeof record.parent_id);
+void put_start(SpanRecord& record, const abi::Start& options, const Scope& scope, const abi::Context& parent, const Identity& own) noexcept {
+    std::uint8_t flags = detail::record_parent_known;
+    if (own.has_parent && parent.remote != 0) flags |= detail::record_parent_remote;
+    record.prefix = {0, static_cast<std::uint8_t>(detail::RecordType::span), flags, sizeof(SpanRecord)};
+    std::memcpy(record.trace_id, own.trace, sizeof record.trace_id);
+    std::memcpy(record.span_id, &own.span, sizeof record.span_id);
+    std::memcpy(record.parent_id, &own.parent, sizeof record.parent_id);
     record.end = 0;
     record.kind_status = static_cast<std::uint8_t>(options.kind == 0 ? 1 : options.kind & 15U);
-    record.trace_flags = span.context.flags;
+    record.trace_flags = own.flags;
     record.scope = static_cast<std::uint16_t>(scope.index.load(std::memory_order_relaxed));
     record.body_bytes = 0;
 }
@@ -270,14 +275,15 @@ void start(abi::Span* span, const abi::Start* options) noexcept {
         if (lane == nullptr) return not_recorded(*span, parent);
     }
     const Provider& provider = *scope.active.load(std::memory_order_relaxed);
-    const bool has_parent = present(parent.trace_id);
-    identify(span->context, parent, has_parent, lane->random);
-    if (!sampled(provider.sampler, parent, has_parent, span->context)) {
+    Identity own = identify(parent, lane->random);
+    if (!sampled(provider.sampler, parent, own)) {
         span->record = nullptr;
+        put_context(span->context, own, parent);
         add(lane->writer.producer->unsampled);
         return;
     }
-    span->context.flags |= 1U;
+    own.flags |= 1U;
+    put_context(span->context, own, parent);
     add(lane->writer.producer->begun);
     if (__builtin_expect(!place(*span, thread, lane), 0)) {
         span->record = nullptr;
@@ -289,7 +295,7 @@ void start(abi::Span* span, const abi::Start* options) noexcept {
     span->attributes = span->dropped_attributes = span->events = span->dropped_events = 0;
     span->links = span->dropped_links = span->description_bytes = span->reserved = 0;
     std::memset(span->key_filter, 0, sizeof span->key_filter);
-    put_start(*span, *options, scope, parent, has_parent);
+    put_start(*span->record, *options, scope, parent, own);
     put_name(*span, *options);
     span->record->start = options->start_unix_ns != 0 ? options->start_unix_ns : now();
 }
