@@ -114,7 +114,7 @@ void fill_header(const Geometry& geometry, const SegmentIdentity& identity, Segm
     header.tables_offset = segment.tables_offset;
     header.tables_bytes = segment.tables_bytes;
     header.daemon_offset = static_cast<std::uint64_t>(reinterpret_cast<std::uint8_t*>(segment.daemon) - segment.base);
-    header.daemon_bytes = sizeof(DaemonSegment) + geometry.lanes * sizeof(DaemonLane);
+    header.daemon_bytes = rounded(sizeof(DaemonSegment) + geometry.lanes * sizeof(DaemonLane), segment.page_bytes);
     header.lanes_offset = segment.lanes_offset;
     header.lane_stride = geometry.lane_stride(segment.page_bytes);
     std::memcpy(header.slot_count, geometry.slot_count, sizeof header.slot_count);
