@@ -218,13 +218,23 @@ void reclaim_if_crowded(Process& process, const shm::RingDirectory& directory, s
     reclaimed.spans += now.spans;
 }
 
+// The client's own cap, or the daemon's where that is smaller. A daemon that writes nonsense can only make it smaller.
+std::uint64_t bytes_allowed(const Process& process) noexcept {
+    const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
+    if (page == nullptr) return process.bytes_max;
+    // Acquire: pairs with the daemon's release of `active`; the other copy is the one being written.
+    const std::uint32_t active = __atomic_load_n(&page->active, __ATOMIC_ACQUIRE) & 1U;
+    const std::uint64_t wanted = __atomic_load_n(&page->content[active].process_bytes_max, __ATOMIC_RELAXED);
+    return wanted == 0 ? process.bytes_max : std::min(wanted, process.bytes_max);
+}
+
 SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
     const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
     if (!process.segments.empty()) {  // Room for what this process has registered, and for as much again.
         geometry.tables_bytes = std::max(geometry.tables_bytes, process.segments.back()->segment.tables_end * 2);
     }
     const std::uint64_t bytes = geometry.file_bytes(page);
-    if (process.bytes + bytes > process.bytes_max) return nullptr;
+    if (process.bytes + bytes > bytes_allowed(process)) return nullptr;
     if (!memory_allows(bytes)) {
         explain(process, shm::CreateError::memory_limit, bytes);
         return nullptr;
