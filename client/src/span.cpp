@@ -136,7 +136,7 @@ void put_start(SpanRecord& record, const abi::Start& options, const Scope& scope
     std::memcpy(record.span_id, &own.span, sizeof record.span_id);
     std::memcpy(record.parent_id, &own.parent, sizeof record.parent_id);
     record.end = 0;
-    record.kind_status = static_cast<std::uint8_t>(options.kind == 0 ? 1 : options.kind & 15U);
+    record.kind_status = static_cast<std::uint8_t>(options.kind - 1U < 5U ? options.kind : 1U);  // The daemon refuses others.
     record.trace_flags = own.flags;
     record.scope = static_cast<std::uint16_t>(scope.index.load(std::memory_order_relaxed));
     record.body_bytes = 0;

@@ -28,9 +28,10 @@ enum class Status : std::uint8_t { unset = 0, ok = 1, error = 2 };  // OTLP numb
 using Time = std::chrono::system_clock::time_point;
 
 namespace detail {
+// OTLP's times are unsigned: what lies before 1970 becomes the earliest there is.
 inline std::uint64_t unix_ns(Time time) noexcept {
-    return static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count());
+    const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
+    return ns < 1 ? 1 : static_cast<std::uint64_t>(ns);
 }
 }  // namespace detail
 

@@ -87,7 +87,9 @@ private:
     static void apply(abi::Start& start, Kind kind) noexcept { start.kind = static_cast<std::uint32_t>(kind); }
     static void apply(abi::Start& start, const ParentOption& option) noexcept { start.parent = &option.context.raw(); }
     static void apply(abi::Start& start, RootOption) noexcept { start.parent = &no_parent; }
-    static void apply(abi::Start& start, StartTime option) noexcept { start.start_unix_ns = detail::unix_ns(option.time); }
+    static void apply(abi::Start& start, StartTime option) noexcept {
+        start.start_unix_ns = option.time == Time{} ? 0 : detail::unix_ns(option.time);
+    }
     static void apply(abi::Start&, const LinkOption&) noexcept {}
     template <class Option>
     static void add(abi::Span& span, const Option& option) noexcept {

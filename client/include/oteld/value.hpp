@@ -44,7 +44,11 @@ template <class T>
 struct is_map<T, std::void_t<typename T::mapped_type, typename T::key_type>>
     : std::is_convertible<const typename T::key_type&, std::string_view> {};
 
-inline constexpr std::uint32_t value_depth_max = 64;  // Deeper arrays and maps become empty, as the specification says.
+// Messages within messages: an array adds two, a map three. Protobuf's parsers refuse a hundred, and with them the
+// whole request; deeper arrays and maps become empty. Leaves 40 levels of arrays or 26 of maps.
+inline constexpr std::uint32_t value_depth_max = 80;
+inline constexpr std::uint32_t array_depth = 2;
+inline constexpr std::uint32_t map_depth = 3;
 
 // The first `characters` characters of UTF-8 text.
 inline std::string_view truncated(std::string_view text, std::uint32_t characters) noexcept {
@@ -105,6 +109,9 @@ protected:
     // The repeated fields of ArrayValue or KeyValueList.
     [[nodiscard]] inline std::size_t content_bytes(std::uint32_t limit, std::uint32_t depth) const noexcept;
     inline std::uint8_t* put_content(std::uint8_t* at, std::uint32_t limit, std::uint32_t depth) const noexcept;
+    [[nodiscard]] std::uint32_t depth_added() const noexcept {
+        return kind_ == Kind::map || kind_ == Kind::erased_map ? detail::map_depth : detail::array_depth;
+    }
     [[nodiscard]] std::size_t text_bytes(std::uint32_t limit) const noexcept {
         if (kind_ == Kind::bytes) return size_ < limit ? size_ : limit;
         return detail::truncated({static_cast<const char*>(data_), size_}, limit).size();
@@ -216,14 +223,15 @@ std::size_t Value::range_encoder(const void* range, std::uint8_t* at, std::uint3
 
 inline std::size_t Scalar::content_bytes(std::uint32_t limit, std::uint32_t depth) const noexcept {
     if (depth > detail::value_depth_max) return 0;
-    if (kind_ == Kind::erased_array || kind_ == Kind::erased_map) return encoder_(data_, nullptr, limit, depth + 1);
+    depth += depth_added();
+    if (kind_ == Kind::erased_array || kind_ == Kind::erased_map) return encoder_(data_, nullptr, limit, depth);
     std::size_t total = 0;
     for (std::size_t i = 0; i < size_; ++i) {
         if (kind_ == Kind::values) {
-            total += element_bytes(static_cast<const Scalar*>(data_)[i].encoded_bytes(limit, depth + 1));
+            total += element_bytes(static_cast<const Scalar*>(data_)[i].encoded_bytes(limit, depth));
         } else {
             const auto& pair = static_cast<const Attribute*>(data_)[i];
-            total += detail::key_value_field_bytes(1, pair.key, pair.value, limit, depth + 1);
+            total += detail::key_value_field_bytes(1, pair.key, pair.value, limit, depth);
         }
     }
     return total;
@@ -231,18 +239,19 @@ inline std::size_t Scalar::content_bytes(std::uint32_t limit, std::uint32_t dept
 
 inline std::uint8_t* Scalar::put_content(std::uint8_t* at, std::uint32_t limit, std::uint32_t depth) const noexcept {
     if (depth > detail::value_depth_max) return at;
+    depth += depth_added();
     if (kind_ == Kind::erased_array || kind_ == Kind::erased_map) {
-        return reinterpret_cast<std::uint8_t*>(encoder_(data_, at, limit, depth + 1));
+        return reinterpret_cast<std::uint8_t*>(encoder_(data_, at, limit, depth));
     }
     for (std::size_t i = 0; i < size_; ++i) {
         if (kind_ == Kind::values) {
             const Scalar& value = static_cast<const Scalar*>(data_)[i];
             at = detail::wire::put_tag(at, 1, detail::wire::bytes_type);
-            at = detail::wire::put_varint(at, value.encoded_bytes(limit, depth + 1));
-            at = value.put(at, limit, depth + 1);
+            at = detail::wire::put_varint(at, value.encoded_bytes(limit, depth));
+            at = value.put(at, limit, depth);
         } else {
             const auto& pair = static_cast<const Attribute*>(data_)[i];
-            at = detail::put_key_value(at, 1, pair.key, pair.value, limit, depth + 1);
+            at = detail::put_key_value(at, 1, pair.key, pair.value, limit, depth);
         }
     }
     return at;
