@@ -598,7 +598,8 @@ std::string TraceStore::failure_text(const SqliteFailure& failure) const {
     switch (failure.kind) {
         case Kind::full:
             return "The disk of the trace store " + path_ +
-                   " is full: free some space, or lower max_size of the trace store; the spans wait.";
+                   " is full: free some space, or lower max_size of the trace store; the spans "
+                   "wait.";
         case Kind::busy:
             return store + " is locked by another program: close it (fuser " + path_ +
                    " names it).";

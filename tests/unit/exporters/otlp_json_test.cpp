@@ -1,5 +1,5 @@
-// Golden text of OTLP's JSON form (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding),
-// and the file that takes it.
+// Golden text of OTLP's JSON form
+// (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding), and the file that takes it.
 #include "exporters/otlp_json.hpp"
 
 #include "exporters/otlp_json_file.hpp"
