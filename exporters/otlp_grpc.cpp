@@ -44,9 +44,9 @@ private:
         if (settings_.compression == config::Compression::gzip) {
             Compressed gzipped = gzip(request.slices, request.bytes);
             sent = gzipped.bytes;
-            answer = client_->call(export_method, std::move(gzipped), settings_.timeout);
+            answer = client_->call(export_method, std::move(gzipped));
         } else {
-            answer = client_->call(export_method, request.slices, settings_.timeout);
+            answer = client_->call(export_method, request.slices);
         }
         SendResult result = judge(answer);
         result.request_bytes = sent;
@@ -56,13 +56,15 @@ private:
     SendResult judge(const GrpcAnswer& answer) {
         const std::string& endpoint = settings_.endpoint;
         if (answer.code == GRPC_STATUS_OK) return outcome_of_success(endpoint, answer.response);
+        if (answer.code == GRPC_STATUS_CANCELLED && client_->cancelled()) {
+            return outcome_of_cancel(endpoint);
+        }
         if (answer.from_server) {
             const std::optional<Status> status =
                 answer.status_details.empty() ? std::nullopt : parse_status(answer.status_details);
             return outcome_of_grpc_failure(endpoint, answer.code, answer.text, status);
         }
         switch (answer.code) {
-            case GRPC_STATUS_CANCELLED: return outcome_of_cancel(endpoint);
             case GRPC_STATUS_DEADLINE_EXCEEDED:
                 return outcome_of_timeout(endpoint, settings_.timeout);
             case GRPC_STATUS_RESOURCE_EXHAUSTED:
@@ -108,7 +110,8 @@ oteld_exporter_create_v1(const oteld::config::ExporterSettings* settings, std::s
                                     .tls = otlp.tls,
                                     .headers = otlp.headers,
                                     .user_agent = user_agent(otlp.user_agent_prefix),
-                                    .response_bytes_max = otlp.response_bytes_max});
+                                    .response_bytes_max = otlp.response_bytes_max,
+                                    .timeout = otlp.timeout});
     if (!client) {
         *error = client.error().message;
         return nullptr;

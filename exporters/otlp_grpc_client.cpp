@@ -29,12 +29,13 @@ namespace {
 constexpr std::size_t lent_bytes_min = 512;
 
 // How long a finished call may hold on to lent memory before its connection is closed.
-constexpr std::chrono::seconds patience{1};
+constexpr std::chrono::milliseconds patience{1000};
+constexpr std::chrono::milliseconds glance{50};
 
 // Servers allow a ping each five minutes. What we want is the other half: with keep-alive on, the
-// kernel closes a connection whose peer has acknowledged nothing for `keepalive_timeout_ms`.
+// kernel closes a connection whose peer has acknowledged nothing for as long as a whole request may
+// take.
 constexpr int keepalive_time_ms = 300'000;
-constexpr int keepalive_timeout_ms = 20'000;
 
 grpc_slice slice_of(std::string_view text) {
     return grpc_slice_from_copied_buffer(text.data(), text.size());
@@ -44,9 +45,12 @@ std::string text_of(const grpc_slice& slice) {
     return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
 }
 
-// Keeps count of the slices that gRPC holds of memory that is ours.
+// Keeps count of the slices that gRPC holds of memory that is ours. Lives until the last one is
+// back.
 class Loans {
 public:
+    static Loans* open() { return new Loans; }
+
     grpc_slice lend(std::string_view memory) {
         {
             const std::lock_guard lock(mutex_);
@@ -56,28 +60,38 @@ public:
                                              &Loans::give_back, this);
     }
 
-    // False when some are still out after `patience`.
-    bool wait_for(std::chrono::seconds time) {
+    // False when some are still out after that time.
+    bool wait_for(std::chrono::milliseconds time) {
         std::unique_lock lock(mutex_);
         return all_back_.wait_for(lock, time, [this] { return out_ == 0; });
     }
 
-    void wait() {
+    // Nobody asks any more: whoever comes last cleans up.
+    void close() {
         std::unique_lock lock(mutex_);
-        all_back_.wait(lock, [this] { return out_ == 0; });
+        closed_ = true;
+        if (out_ != 0) return;
+        lock.unlock();
+        delete this;
     }
 
 private:
     static void give_back(void* self_pointer) {
         auto* self = static_cast<Loans*>(self_pointer);
-        // Notifies under the lock: the waiter may destroy this object as soon as it is free.
-        const std::lock_guard lock(self->mutex_);
-        if (--self->out_ == 0) self->all_back_.notify_all();
+        std::unique_lock lock(self->mutex_);
+        if (--self->out_ != 0) return;
+        // Notifies under the lock: the waiter may close and so destroy this object as soon as it is
+        // free.
+        self->all_back_.notify_all();
+        if (!self->closed_) return;
+        lock.unlock();
+        delete self;
     }
 
     std::mutex mutex_;
     std::condition_variable all_back_;
-    std::size_t out_ = 0;
+    std::size_t out_ = 0;  // Guarded by mutex_.
+    bool closed_ = false;  // Guarded by mutex_.
 };
 
 Result<std::string> read_file(const std::string& path, const char* key) {
@@ -184,7 +198,7 @@ ChannelArguments make_arguments(const GrpcClientSettings& settings) {
     arguments.add(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, static_cast<int>(most));
     arguments.add(GRPC_ARG_PRIMARY_USER_AGENT_STRING, settings.user_agent);
     arguments.add(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive_time_ms);
-    arguments.add(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, keepalive_timeout_ms);
+    arguments.add(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(settings.timeout.count()));
     // A connection of its own, which nobody else keeps alive or in back-off after we have closed
     // it.
     arguments.add(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -222,13 +236,11 @@ Result<void> check_headers(const std::vector<std::pair<std::string, std::string>
 
 // gRPC says "received from peer" also of what it found out itself while it waited for the peer.
 bool is_about_connection(std::string_view text) {
-    constexpr std::array<std::string_view, 7> starts{"Socket closed",
-                                                     "recvmsg:",
-                                                     "sendmsg:",
-                                                     "Connection reset",
-                                                     "Transport closed",
-                                                     "keepalive watchdog",
-                                                     "Received message larger than max"};
+    constexpr std::array<std::string_view, 8> starts{
+        "Deadline Exceeded",  "Socket closed",
+        "recvmsg:",           "sendmsg:",
+        "Connection reset",   "Transport closed",
+        "keepalive watchdog", "Received message larger than max"};
     return std::any_of(starts.begin(), starts.end(), [&](std::string_view start) {
         return text.substr(0, start.size()) == start;
     });
@@ -237,11 +249,13 @@ bool is_about_connection(std::string_view text) {
 // Everything that one call needs, released at its end.
 class Call {
 public:
-    Call(grpc_call* call, grpc_completion_queue* queue) : call_(call), queue_(queue) {
+    Call(grpc_call* call, grpc_completion_queue* queue, grpc_byte_buffer* request)
+        : call_(call), queue_(queue), request_(request) {
         grpc_metadata_array_init(&initial_);
         grpc_metadata_array_init(&trailing_);
     }
     ~Call() {
+        grpc_byte_buffer_destroy(request_);
         if (response_) grpc_byte_buffer_destroy(response_);
         grpc_slice_unref(text_);
         gpr_free(const_cast<char*>(error_));
@@ -263,29 +277,49 @@ public:
         sent_.push_back(item);
     }
 
-    // Blocks until the call has ended, which its deadline or grpc_call_cancel sees to.
-    GrpcAnswer finish(grpc_byte_buffer* request) {
-        std::array<grpc_op, 6> ops{};
-        ops[0].op = GRPC_OP_SEND_INITIAL_METADATA;
-        ops[0].data.send_initial_metadata.count = sent_.size();
-        ops[0].data.send_initial_metadata.metadata = sent_.data();
-        ops[1].op = GRPC_OP_SEND_MESSAGE;
-        ops[1].data.send_message.send_message = request;
-        ops[2].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
-        ops[3].op = GRPC_OP_RECV_INITIAL_METADATA;
-        ops[3].data.recv_initial_metadata.recv_initial_metadata = &initial_;
-        ops[4].op = GRPC_OP_RECV_MESSAGE;
-        ops[4].data.recv_message.recv_message = &response_;
-        ops[5].op = GRPC_OP_RECV_STATUS_ON_CLIENT;
-        ops[5].data.recv_status_on_client.trailing_metadata = &trailing_;
-        ops[5].data.recv_status_on_client.status = &code_;
-        ops[5].data.recv_status_on_client.status_details = &text_;
-        ops[5].data.recv_status_on_client.error_string = &error_;
-        const grpc_call_error error =
-            grpc_call_start_batch(call_, ops.data(), ops.size(), this, nullptr);
+    // Blocks until the answer is there, or the deadline or grpc_call_cancel has made one.
+    GrpcAnswer run() {
+        std::array<grpc_op, 3> send{};
+        send[0].op = GRPC_OP_SEND_INITIAL_METADATA;
+        send[0].data.send_initial_metadata.count = sent_.size();
+        send[0].data.send_initial_metadata.metadata = sent_.data();
+        send[1].op = GRPC_OP_SEND_MESSAGE;
+        send[1].data.send_message.send_message = request_;
+        send[2].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
+        std::array<grpc_op, 3> receive{};
+        receive[0].op = GRPC_OP_RECV_INITIAL_METADATA;
+        receive[0].data.recv_initial_metadata.recv_initial_metadata = &initial_;
+        receive[1].op = GRPC_OP_RECV_MESSAGE;
+        receive[1].data.recv_message.recv_message = &response_;
+        receive[2].op = GRPC_OP_RECV_STATUS_ON_CLIENT;
+        receive[2].data.recv_status_on_client.trailing_metadata = &trailing_;
+        receive[2].data.recv_status_on_client.status = &code_;
+        receive[2].data.recv_status_on_client.status_details = &text_;
+        receive[2].data.recv_status_on_client.error_string = &error_;
+
+        // Two batches: a write that is stuck holds up the end of sending, but not a deadline's
+        // answer.
+        grpc_call_error error =
+            grpc_call_start_batch(call_, send.data(), send.size(), &sent_, nullptr);
+        is_sending_ = error == GRPC_CALL_OK;
+        if (is_sending_) {
+            error = grpc_call_start_batch(call_, receive.data(), receive.size(), this, nullptr);
+        }
         if (error != GRPC_CALL_OK) return {GRPC_STATUS_INTERNAL, grpc_call_error_to_string(error)};
         grpc_completion_queue_pluck(queue_, this, gpr_inf_future(GPR_CLOCK_REALTIME), nullptr);
         return read();
+    }
+
+    // False when a write is still under way after that time. Only once it is true may this be
+    // destroyed.
+    bool has_sent(std::chrono::milliseconds time) {
+        if (is_sending_) {
+            const gpr_timespec until = gpr_time_add(
+                gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(time.count(), GPR_TIMESPAN));
+            const grpc_event event = grpc_completion_queue_pluck(queue_, &sent_, until, nullptr);
+            is_sending_ = event.type != GRPC_OP_COMPLETE;
+        }
+        return !is_sending_;
     }
 
 private:
@@ -315,6 +349,8 @@ private:
 
     grpc_call* call_;
     grpc_completion_queue* queue_;
+    grpc_byte_buffer* request_;
+    bool is_sending_ = false;
     std::vector<grpc_metadata> sent_;
     grpc_metadata_array initial_;
     grpc_metadata_array trailing_;
@@ -335,6 +371,7 @@ GrpcClient::GrpcClient(GrpcClientSettings settings) : settings_(std::move(settin
 
 GrpcClient::~GrpcClient() {
     disconnect();
+    if (is_abandoned_) return;  // What a stuck write still uses ends with the process.
     grpc_completion_queue_shutdown(queue_);
     grpc_completion_queue_destroy(queue_);
     grpc_shutdown();
@@ -363,27 +400,28 @@ void GrpcClient::disconnect() {
     channel_ = nullptr;
 }
 
-GrpcAnswer GrpcClient::call(const char* method, const std::vector<std::string_view>& slices,
-                            std::chrono::milliseconds timeout) {
-    Loans loans;
+GrpcAnswer GrpcClient::call(const char* method, const std::vector<std::string_view>& slices) {
+    Loans* loans = Loans::open();
     std::vector<grpc_slice> lent;
     lent.reserve(slices.size());
     for (const std::string_view slice : slices) {
-        lent.push_back(slice.size() < lent_bytes_min ? slice_of(slice) : loans.lend(slice));
+        lent.push_back(slice.size() < lent_bytes_min ? slice_of(slice) : loans->lend(slice));
     }
     grpc_byte_buffer* request = grpc_raw_byte_buffer_create(lent.data(), lent.size());
     for (const grpc_slice& slice : lent) grpc_slice_unref(slice);
-    GrpcAnswer answer = run(method, request, false, timeout);
-    // A write that was under way when the call ended may still read from the memory.
-    if (!loans.wait_for(patience)) {
+    GrpcAnswer answer = run(method, request, false);
+    // A write that was under way when the call ended may still read from the memory. A cancelled
+    // one need not be waited for: its batch stays as it is.
+    if (!loans->wait_for(patience)) {
         disconnect();
-        loans.wait();
+        while (!loans->wait_for(glance) && !cancelled()) {
+        }
     }
+    loans->close();
     return answer;
 }
 
-GrpcAnswer GrpcClient::call(const char* method, Compressed gzipped,
-                            std::chrono::milliseconds timeout) {
+GrpcAnswer GrpcClient::call(const char* method, Compressed gzipped) {
     const std::size_t bytes = gzipped.bytes;
     char* data = gzipped.data.release();
     grpc_slice slice = grpc_slice_new_with_user_data(
@@ -391,38 +429,47 @@ GrpcAnswer GrpcClient::call(const char* method, Compressed gzipped,
     grpc_byte_buffer* request =
         grpc_raw_compressed_byte_buffer_create(&slice, 1, GRPC_COMPRESS_GZIP);
     grpc_slice_unref(slice);
-    return run(method, request, true, timeout);
+    return run(method, request, true);
 }
 
-GrpcAnswer GrpcClient::run(const char* method, grpc_byte_buffer* request, bool compressed,
-                           std::chrono::milliseconds timeout) {
-    struct Release {
-        grpc_byte_buffer* request;
-        ~Release() { grpc_byte_buffer_destroy(request); }
-    } release{request};
-    if (Result<void> made = connect(); !made)
+GrpcAnswer GrpcClient::run(const char* method, grpc_byte_buffer* request, bool compressed) {
+    if (Result<void> made = connect(); !made) {
+        grpc_byte_buffer_destroy(request);
         return {GRPC_STATUS_UNAVAILABLE, made.error().message};
-
-    const gpr_timespec deadline = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-                                               gpr_time_from_millis(timeout.count(), GPR_TIMESPAN));
-    const grpc_slice path = slice_of(method);
-    grpc_call* raw_call = grpc_channel_create_call(channel_, nullptr, GRPC_PROPAGATE_DEFAULTS,
-                                                   queue_, path, nullptr, deadline, nullptr);
-    grpc_slice_unref(path);
-    GrpcAnswer answer;
-    {
-        Call call(raw_call, queue_);
-        for (const auto& [name, value] : settings_.headers) call.add_header(name, value);
-        // With the request already compressed, this only announces it.
-        if (compressed) call.add_header("grpc-internal-encoding-request", "gzip");
-        if (!publish(raw_call)) return {GRPC_STATUS_CANCELLED, "cancelled"};
-        answer = call.finish(request);
-        withdraw();
     }
+    grpc_call* raw_call = make_call(method);
+    auto call = std::make_unique<Call>(raw_call, queue_, request);
+    for (const auto& [name, value] : settings_.headers) call->add_header(name, value);
+    // With the request already compressed, this only announces it.
+    if (compressed) call->add_header("grpc-internal-encoding-request", "gzip");
+    if (!publish(raw_call)) return {GRPC_STATUS_CANCELLED, "cancelled"};
+    GrpcAnswer answer = call->run();
+    withdraw();
     // A connection that gave no answer is not trusted with the next request: that one dials anew,
     // at once.
     if (answer.code != GRPC_STATUS_OK && !answer.from_server) disconnect();
+    if (!call->has_sent(patience)) {
+        disconnect();
+        while (!call->has_sent(glance) && !cancelled()) {
+        }
+        if (!call->has_sent(glance)) {
+            (void)call
+                .release();  // gRPC still writes into it; nothing will be called after cancel().
+            is_abandoned_ = true;
+        }
+    }
     return answer;
+}
+
+grpc_call* GrpcClient::make_call(const char* method) {
+    const gpr_timespec deadline =
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                     gpr_time_from_millis(settings_.timeout.count(), GPR_TIMESPAN));
+    const grpc_slice path = slice_of(method);
+    grpc_call* call = grpc_channel_create_call(channel_, nullptr, GRPC_PROPAGATE_DEFAULTS, queue_,
+                                               path, nullptr, deadline, nullptr);
+    grpc_slice_unref(path);
+    return call;
 }
 
 bool GrpcClient::publish(grpc_call* call) {

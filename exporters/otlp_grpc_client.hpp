@@ -3,8 +3,8 @@
 //
 // Used by: otlp_grpc.cpp. Threads: `call` one at a time; `cancel` any.
 // Never lets go of a lent byte too early: `call` returns only when gRPC has given everything back,
-// also after a deadline or a cancellation. Wraps gRPC's C core: a request compressed by us cannot
-// be expressed in its C++.
+// also after a deadline. Only once `cancel` was called may bytes still be out, until the caller's
+// process ends. Wraps gRPC's C core: a request compressed by us cannot be expressed in its C++.
 #pragma once
 
 #include "config/result.hpp"
@@ -34,6 +34,7 @@ struct GrpcClientSettings {
     std::vector<std::pair<std::string, std::string>> headers;
     std::string user_agent;
     std::uint64_t response_bytes_max = 0;
+    std::chrono::milliseconds timeout{0};  // For a call, and for a peer that acknowledges nothing.
 };
 
 struct GrpcAnswer {
@@ -53,10 +54,8 @@ public:
     GrpcClient& operator=(const GrpcClient&) = delete;
 
     // `method` is "/package.Service/Method".
-    [[nodiscard]] GrpcAnswer call(const char* method, const std::vector<std::string_view>& slices,
-                                  std::chrono::milliseconds timeout);
-    [[nodiscard]] GrpcAnswer call(const char* method, Compressed gzipped,
-                                  std::chrono::milliseconds timeout);
+    [[nodiscard]] GrpcAnswer call(const char* method, const std::vector<std::string_view>& slices);
+    [[nodiscard]] GrpcAnswer call(const char* method, Compressed gzipped);
 
     // Ends the call under way and all later ones with CANCELLED.
     void cancel() noexcept;
@@ -67,14 +66,15 @@ private:
 
     Result<void> connect();
     void disconnect();
-    GrpcAnswer run(const char* method, grpc_byte_buffer* request, bool compressed,
-                   std::chrono::milliseconds timeout);
+    GrpcAnswer run(const char* method, grpc_byte_buffer* request, bool compressed);
+    grpc_call* make_call(const char* method);
     bool publish(grpc_call* call);
     void withdraw();
 
     GrpcClientSettings settings_;
     grpc_channel* channel_ = nullptr;
     grpc_completion_queue* queue_ = nullptr;
+    bool is_abandoned_ = false;  // A call that was cancelled could not be taken down.
 
     std::mutex mutex_;
     grpc_call* call_ = nullptr;  // Guarded by mutex_.

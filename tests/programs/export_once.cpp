@@ -7,7 +7,8 @@
 // secure, ca, cert, key, server_name, skip_verify, header.NAME, request_bytes_max,
 // response_bytes_max, cancel_at_line (1: reads a line from standard input on another thread, then
 // cancels), divide (1: as the daemon does when a batch is too large), overwrite (1: after each send
-// overwrites the spans' memory, as a reused spool block would).
+// overwrites the spans' memory, as a reused spool block would, and only then prints), pause (1: reads
+// a line between two sends), linger (1: reads a line after each send, before the exporter ends).
 #include "exporters/encode.hpp"
 #include "exporters/module.hpp"
 #include "oteld/detail/wire.hpp"
@@ -174,15 +175,23 @@ int main(int argc, char** argv) {
         });
     }
     for (std::uint64_t i = 0; i < number(options, "sends", 1); ++i) {
+        std::string line;
+        if (i != 0 && number(options, "pause", 0) != 0) std::getline(std::cin, line);
         Spans spans(options);
+        std::vector<exporters::SendResult> results;
+        const auto send = [&](const exporters::Batch& batch) {
+            results.push_back((*exporter)->send(batch));
+        };
         if (number(options, "divide", 0) != 0) {
-            exporters::divide(
-                spans.batch, std::get<config::Otlp>(settings.what).request_bytes_max,
-                [&](const exporters::Batch& part) { print((*exporter)->send(part)); });
+            exporters::divide(spans.batch, std::get<config::Otlp>(settings.what).request_bytes_max,
+                              send);
         } else {
-            print((*exporter)->send(spans.batch));
+            send(spans.batch);
         }
         if (number(options, "overwrite", 0) != 0) spans.overwrite();
+        for (const exporters::SendResult& result : results) print(result);
+        std::string last;
+        if (number(options, "linger", 0) != 0) std::getline(std::cin, last);
     }
     if (canceller.joinable()) canceller.join();
     return 0;
