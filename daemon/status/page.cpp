@@ -19,7 +19,7 @@
 namespace oteld::status {
 namespace {
 
-constexpr int read_attempts_max = 1000;  // A reader retries when it meets a half-written page.
+constexpr int read_attempts_max = 200;  // A reader retries when it meets a half-written page.
 constexpr std::uint64_t reserved_bytes =
     32 << 10;  // Per half, so that a full file system leaves the page alive.
 

@@ -124,16 +124,19 @@ Style verdict_style(Verdict verdict) {
 }
 
 void Page::verdict() {
+    const bool runs = s_.verdict != Verdict::not_running;
     out_ += painter_.paint(s_.version.empty() ? "oteld" : "oteld " + s_.version, Style::bold);
     out_ += "  " + painter_.paint(upper(to_string(s_.verdict)), verdict_style(s_.verdict));
+    if (runs && s_.pid != 0 && s_.phase != Phase::running) {
+        out_ += ", " + painter_.paint(upper(to_string(s_.phase)), Style::warning);
+    }
     if (s_.pid != 0) {
-        const char* verb = s_.verdict == Verdict::not_running ? "ran" : "up";
-        out_ +=
-            fmt::format("  pid {}, {} {}", s_.pid, verb, duration_words(now_ns_ - s_.started_ns));
-        if (!s_.config_source.empty()) out_ += ", config: " + s_.config_source;
-        if (s_.verdict != Verdict::not_running && s_.phase != Phase::running) {
-            out_ += "  " + painter_.paint(upper(to_string(s_.phase)), Style::warning);
-        }
+        out_ += fmt::format("  pid {}, {} {}", s_.pid, runs ? "up" : "ran",
+                            duration_words(now_ns_ - s_.started_ns));
+        const std::string config = "config: " + s_.config_source;
+        const bool fits = s_.config_source.size() < 30;
+        if (!s_.config_source.empty())
+            out_ += fits && width_ >= 90 ? ", " + config : '\n' + wrap("  " + config, width_, 4);
     }
     out_ += '\n';
     for (const std::string& reason : s_.reasons) line("  " + reason);
@@ -252,11 +255,11 @@ void Page::exporters() {
                  {"spans/s", true},
                  {"delivered", true},
                  {"waiting", true},
-                 {"waiting bytes", true, 3},
-                 {"requests", true, 2},
-                 {"sent", true, 4},
-                 {"failed", true, 1},
-                 {"last ok"}});
+                 {"waiting bytes", true, 4},
+                 {"requests", true, 3},
+                 {"sent", true, 5},
+                 {"failed", true, 2},
+                 {"last ok", false, 1}});
     for (const Exporter& e : s_.exporters) {
         const bool fine = e.state == ExporterState::ok || e.state == ExporterState::idle;
         table.row({{e.name},
