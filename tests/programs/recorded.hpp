@@ -1,10 +1,11 @@
-// What a test program records, told twice: to the client, and on standard output in OTLP's JSON form.
+// What a test program records, told twice: to the client, and on standard output in OTLP's JSON
+// form.
 //
-// Used by: every_field.cpp, random_spans.cpp; read by tests/conformance/compare.py. The JSON is made from what the
-// program asked for and from the specification, with no code of the client's: it is the other side of the comparison.
-// One line per span: {"span": a ResourceSpans message with this one span, "between": {field: [from, to]}}, where
-// `between` lists the times that the client read from its own clock. Ids and bytes are base64, as protobuf has it.
-// Threads: one.
+// Used by: every_field.cpp, random_spans.cpp; read by tests/conformance/compare.py. The JSON is
+// made from what the program asked for and from the specification, with no code of the client's: it
+// is the other side of the comparison. One line per span: {"span": a ResourceSpans message with
+// this one span, "between": {field: [from, to]}}, where `between` lists the times that the client
+// read from its own clock. Ids and bytes are base64, as protobuf has it. Threads: one.
 #pragma once
 
 #include "oteld/client.hpp"
@@ -38,12 +39,14 @@ inline std::string quoted(std::string_view text) {
 }
 
 inline std::string base64(std::string_view bytes) {
-    static constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static constexpr char digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     std::string out;
     for (std::size_t i = 0; i < bytes.size(); i += 3) {
         std::uint32_t group = 0;
         for (std::size_t k = 0; k < 3; ++k)
-            group = group << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0U);
+            group =
+                group << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0U);
         for (std::size_t k = 0; k < 4; ++k)
             out += i + k <= bytes.size() ? digits[group >> (18 - 6 * k) & 63U] : '=';
     }
@@ -64,7 +67,8 @@ inline std::string real(double value) {
     char text[40];
     std::snprintf(text, sizeof text, "%.17g", value);
     const std::string out = text;
-    return out.find_first_of(".e") == std::string::npos ? out + ".0" : out;  // "-0" would lose its sign.
+    return out.find_first_of(".e") == std::string::npos ? out + ".0"
+                                                        : out;  // "-0" would lose its sign.
 }
 
 struct Pair;
@@ -75,7 +79,7 @@ struct Any {
     Kind kind = Kind::boolean;
     std::int64_t integer = 0;  // Also a boolean.
     double number = 0;
-    std::string text;          // Also bytes.
+    std::string text;  // Also bytes.
     std::vector<Any> items;
     std::vector<Pair> pairs;
 
@@ -90,9 +94,15 @@ using Pairs = std::vector<Pair>;
 inline Any any_bool(bool value) { return {Any::Kind::boolean, value ? 1 : 0, 0, {}, {}, {}}; }
 inline Any any_int(std::int64_t value) { return {Any::Kind::integer, value, 0, {}, {}, {}}; }
 inline Any any_real(double value) { return {Any::Kind::real, 0, value, {}, {}, {}}; }
-inline Any any_text(std::string value) { return {Any::Kind::string, 0, 0, std::move(value), {}, {}}; }
-inline Any any_bytes(std::string value) { return {Any::Kind::bytes, 0, 0, std::move(value), {}, {}}; }
-inline Any any_array(std::vector<Any> items) { return {Any::Kind::array, 0, 0, {}, std::move(items), {}}; }
+inline Any any_text(std::string value) {
+    return {Any::Kind::string, 0, 0, std::move(value), {}, {}};
+}
+inline Any any_bytes(std::string value) {
+    return {Any::Kind::bytes, 0, 0, std::move(value), {}, {}};
+}
+inline Any any_array(std::vector<Any> items) {
+    return {Any::Kind::array, 0, 0, {}, std::move(items), {}};
+}
 inline Any any_map(Pairs pairs) { return {Any::Kind::map, 0, 0, {}, {}, std::move(pairs)}; }
 
 template <class List, class Function>
@@ -110,13 +120,15 @@ inline std::string attributes(const Pairs& pairs) {
 
 inline std::string Any::json() const {
     switch (kind) {
-        case Kind::boolean: return std::string("{\"boolValue\":") + (integer != 0 ? "true}" : "false}");
+        case Kind::boolean:
+            return std::string("{\"boolValue\":") + (integer != 0 ? "true}" : "false}");
         case Kind::integer: return "{\"intValue\":\"" + std::to_string(integer) + "\"}";
         case Kind::real: return "{\"doubleValue\":" + recorded::real(number) + "}";
         case Kind::string: return "{\"stringValue\":" + quoted(text) + "}";
         case Kind::bytes: return "{\"bytesValue\":" + base64(text) + "}";
         case Kind::array:
-            return "{\"arrayValue\":{\"values\":" + list(items, [](const Any& item) { return item.json(); }) + "}}";
+            return "{\"arrayValue\":{\"values\":" +
+                   list(items, [](const Any& item) { return item.json(); }) + "}}";
         case Kind::map: break;
     }
     return "{\"kvlistValue\":{\"values\":" + attributes(pairs) + "}}";
@@ -154,12 +166,15 @@ private:
 };
 
 inline std::uint64_t unix_ns(oteld::Time time) {
-    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count());
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count());
 }
 inline oteld::Time at(std::uint64_t ns) { return oteld::Time(std::chrono::nanoseconds(ns)); }
 
 // The low 8 bits are W3C's; 0x100: it is known whether the other one is remote, 0x200: it is.
-inline std::uint32_t otlp_flags(std::uint8_t w3c, bool remote) { return w3c | 0x100U | (remote ? 0x200U : 0U); }
+inline std::uint32_t otlp_flags(std::uint8_t w3c, bool remote) {
+    return w3c | 0x100U | (remote ? 0x200U : 0U);
+}
 
 struct Event {
     std::string name;
@@ -168,8 +183,9 @@ struct Event {
     std::uint32_t dropped = 0;
 
     [[nodiscard]] std::string json() const {
-        return "{\"timeUnixNano\":" + whole(time) + ",\"name\":" + quoted(name) + ",\"attributes\":" +
-               recorded::attributes(attributes) + ",\"droppedAttributesCount\":" + std::to_string(dropped) + "}";
+        return "{\"timeUnixNano\":" + whole(time) + ",\"name\":" + quoted(name) +
+               ",\"attributes\":" + recorded::attributes(attributes) +
+               ",\"droppedAttributesCount\":" + std::to_string(dropped) + "}";
     }
 };
 
@@ -179,8 +195,10 @@ struct Link {
     std::uint32_t dropped = 0;
 
     [[nodiscard]] std::string json() const {
-        return "{\"traceId\":" + base64(context.trace_id()) + ",\"spanId\":" + base64(context.span_id()) +
-               ",\"traceState\":" + quoted(context.trace_state()) + ",\"attributes\":" + recorded::attributes(attributes) +
+        return "{\"traceId\":" + base64(context.trace_id()) +
+               ",\"spanId\":" + base64(context.span_id()) +
+               ",\"traceState\":" + quoted(context.trace_state()) +
+               ",\"attributes\":" + recorded::attributes(attributes) +
                ",\"droppedAttributesCount\":" + std::to_string(dropped) +
                ",\"flags\":" + std::to_string(otlp_flags(context.flags(), context.remote())) + "}";
     }
@@ -212,14 +230,17 @@ struct Span {
     std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> between;
 
     [[nodiscard]] std::string json() const {
-        std::string out = "{\"traceId\":" + base64(parent.valid() ? parent.trace_id() : context.trace_id()) +
-                          ",\"spanId\":" + base64(context.span_id());
+        std::string out =
+            "{\"traceId\":" + base64(parent.valid() ? parent.trace_id() : context.trace_id()) +
+            ",\"spanId\":" + base64(context.span_id());
         if (parent.valid()) out += ",\"parentSpanId\":" + base64(parent.span_id());
-        const std::uint8_t w3c = static_cast<std::uint8_t>(parent.valid() ? parent.flags() : 3);  // A root: sampled, random.
+        const std::uint8_t w3c = static_cast<std::uint8_t>(
+            parent.valid() ? parent.flags() : 3);  // A root: sampled, random.
         out += ",\"traceState\":" + quoted(parent.trace_state()) +
-               ",\"flags\":" + std::to_string(otlp_flags(w3c, parent.remote())) + ",\"name\":" + quoted(name) +
-               ",\"kind\":" + std::to_string(static_cast<int>(kind)) + ",\"startTimeUnixNano\":" + whole(start) +
-               ",\"endTimeUnixNano\":" + whole(end) + ",\"attributes\":" + recorded::attributes(attributes) +
+               ",\"flags\":" + std::to_string(otlp_flags(w3c, parent.remote())) +
+               ",\"name\":" + quoted(name) + ",\"kind\":" + std::to_string(static_cast<int>(kind)) +
+               ",\"startTimeUnixNano\":" + whole(start) + ",\"endTimeUnixNano\":" + whole(end) +
+               ",\"attributes\":" + recorded::attributes(attributes) +
                ",\"droppedAttributesCount\":" + std::to_string(dropped_attributes);
         out += ",\"events\":" + list(events, [](const Event& event) { return event.json(); }) +
                ",\"droppedEventsCount\":" + std::to_string(dropped_events) +
@@ -233,15 +254,19 @@ struct Span {
 inline void print(const Resource& resource, const Span& span) {
     std::string times;
     for (const auto& [field, limits] : span.between) {
-        times += (times.empty() ? "" : ",") + quoted(field) + ":[" + whole(limits.first) + "," + whole(limits.second) + "]";
+        times += (times.empty() ? "" : ",") + quoted(field) + ":[" + whole(limits.first) + "," +
+                 whole(limits.second) + "]";
     }
     const Scope& scope = *span.scope;
-    const std::string scope_json = "{\"name\":" + quoted(scope.name) + ",\"version\":" + quoted(scope.version) +
+    const std::string scope_json = "{\"name\":" + quoted(scope.name) +
+                                   ",\"version\":" + quoted(scope.version) +
                                    ",\"attributes\":" + attributes(scope.attributes) + "}";
-    std::printf("{\"span\":{\"resource\":{\"attributes\":%s},\"schemaUrl\":%s,\"scopeSpans\":[{\"scope\":%s,\"schemaUrl\":%s,"
-                "\"spans\":[%s]}]},\"between\":{%s}}\n",
-                attributes(resource.attributes).c_str(), quoted(resource.schema_url).c_str(), scope_json.c_str(),
-                quoted(scope.schema_url).c_str(), span.json().c_str(), times.c_str());
+    std::printf(
+        "{\"span\":{\"resource\":{\"attributes\":%s},\"schemaUrl\":%s,\"scopeSpans\":[{\"scope\":%"
+        "s,\"schemaUrl\":%s,"
+        "\"spans\":[%s]}]},\"between\":{%s}}\n",
+        attributes(resource.attributes).c_str(), quoted(resource.schema_url).c_str(),
+        scope_json.c_str(), quoted(scope.schema_url).c_str(), span.json().c_str(), times.c_str());
 }
 
 }  // namespace recorded
