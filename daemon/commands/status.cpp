@@ -46,7 +46,7 @@ int watch_on_screen(const std::string& directory) {
         bool quit = false;
         while (!quit && !status::Interruption::requested()) {
             look = status::look_at_daemon(directory);
-            screen.draw(text_of(look), line);
+            line = screen.draw(text_of(look), line);
             if (status::Interruption::wait(redraw_ms, true)) {
                 const std::string keys = status::Screen::keys();
                 if (keys.empty()) break;  // The terminal is gone.

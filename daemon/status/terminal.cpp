@@ -109,11 +109,11 @@ Screen::Screen() {
         raw.c_cc[VSUSP] = _POSIX_VDISABLE;  // Stopping would leave the shell on the other screen.
         changed_ = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
     }
-    write_out("\033[?1049h\033[?25l");
+    write_out("\033[?1049h\033[?25l\033[?7l");
 }
 
 Screen::~Screen() {
-    write_out("\033[?25h\033[?1049l");
+    write_out("\033[?7h\033[?25h\033[?1049l");
     if (changed_) tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_);
 }
 
@@ -125,7 +125,7 @@ std::string Screen::keys() {
     return bytes > 0 ? std::string(typed, static_cast<std::size_t>(bytes)) : std::string();
 }
 
-void Screen::draw(std::string_view text, std::size_t scroll) {
+std::size_t Screen::draw(std::string_view text, std::size_t scroll) {
     std::vector<std::string_view> lines;
     while (!text.empty()) {
         const std::size_t end = std::min(text.find('\n'), text.size());
@@ -145,6 +145,7 @@ void Screen::draw(std::string_view text, std::size_t scroll) {
                                  : fmt::format("   lines above: {}, below: {} (j k)", first, below);
     frame += "\033[J\033[2mq quits" + more + "\033[0m";
     write_out(frame);
+    return first;
 }
 
 }  // namespace oteld::status

@@ -43,8 +43,9 @@ public:
     Screen(const Screen&) = delete;
     Screen& operator=(const Screen&) = delete;
 
-    // As many lines as fit from line `scroll` on; the last row says what is not shown.
-    void draw(std::string_view text, std::size_t scroll);
+    // As many lines as fit from line `scroll` on, less when that is beyond the end; returns where
+    // it began. The last row says what is not shown.
+    std::size_t draw(std::string_view text, std::size_t scroll);
     static std::size_t rows();
     // What was typed since, unread escape sequences included.
     static std::string keys();
