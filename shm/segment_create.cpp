@@ -348,7 +348,7 @@ void unmap_segment(Segment& segment) noexcept {
 
 bool append_table(Segment& segment, TableKind kind, std::uint16_t index, std::uint16_t resource, const void* schema_url,
                   std::size_t schema_url_bytes, const void* message, std::size_t message_bytes) noexcept {
-    const std::uint64_t bytes = rounded(sizeof(TableEntry) + schema_url_bytes + message_bytes, 8);
+    const std::uint64_t bytes = table_entry_bytes(schema_url_bytes, message_bytes);
     if (schema_url_bytes > UINT16_MAX || bytes > segment.tables_bytes - segment.tables_end) return false;
     std::uint8_t* at = segment.base + segment.tables_offset + segment.tables_end;
     const TableEntry entry{static_cast<std::uint32_t>(bytes), static_cast<std::uint16_t>(kind), index, resource,

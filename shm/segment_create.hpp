@@ -90,6 +90,10 @@ struct SegmentIdentity {
                                           Segment& segment) noexcept;
 void unmap_segment(Segment& segment) noexcept;
 
+[[nodiscard]] constexpr std::uint64_t table_entry_bytes(std::size_t schema_url_bytes, std::size_t message_bytes) noexcept {
+    return (sizeof(TableEntry) + schema_url_bytes + message_bytes + 7) & ~std::uint64_t{7};
+}
+
 // Appends to the table log and publishes it. False: the table is full.
 bool append_table(Segment& segment, TableKind kind, std::uint16_t index, std::uint16_t resource,
                   const void* schema_url, std::size_t schema_url_bytes, const void* message,

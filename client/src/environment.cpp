@@ -57,6 +57,16 @@ bool percent_decoded(std::string_view text, std::string& out) {
     return true;
 }
 
+void set(StringPairs& pairs, std::string_view key, std::string_view value) {
+    for (auto& [name, old] : pairs) {
+        if (name == key) {
+            old = value;
+            return;
+        }
+    }
+    pairs.emplace_back(std::string(key), std::string(value));
+}
+
 // OTEL_RESOURCE_ATTRIBUTES: any malformed part discards the whole value, as the specification says.
 StringPairs resource_attributes() {
     StringPairs pairs;
@@ -74,7 +84,7 @@ StringPairs resource_attributes() {
                  static_cast<int>(item.size()), item.data());
             return {};
         }
-        pairs.emplace_back(std::string(key), std::move(value));
+        set(pairs, key, value);  // OTLP forbids a key twice.
     }
     return pairs;
 }
@@ -142,16 +152,6 @@ void put(std::string& out, std::string_view key, const Value& value) {
     const std::size_t bytes = detail::key_value_field_bytes(1, key, value, UINT32_MAX);
     out.resize(out.size() + bytes);
     detail::put_key_value(reinterpret_cast<std::uint8_t*>(out.data()) + out.size() - bytes, 1, key, value, UINT32_MAX);
-}
-
-void set(StringPairs& pairs, std::string_view key, std::string_view value) {
-    for (auto& [name, old] : pairs) {
-        if (name == key) {
-            old = value;
-            return;
-        }
-    }
-    pairs.emplace_back(std::string(key), std::string(value));
 }
 
 bool has(const StringPairs& pairs, std::string_view key) noexcept {

@@ -30,6 +30,7 @@ constexpr std::uint32_t lanes_per_segment_max = 256;
 constexpr std::uint64_t lane_bytes_first = 128 << 10;
 constexpr std::uint64_t lane_bytes_min = 16 << 10;
 constexpr std::uint64_t growth_factor = 4;
+constexpr std::uint64_t scope_bytes_max = 64 << 10;  // Of one scope in the tables.
 constexpr std::uint32_t bank_lanes = 16;
 constexpr std::uint32_t bank_slots = 64;
 
@@ -163,31 +164,53 @@ void explain(Process& process, shm::CreateError error, std::uint64_t bytes) noex
     }
 }
 
+// The first resource stands in for one that did not fit.
 std::uint16_t index_of(const std::vector<const Provider*>& list, const Provider* provider) noexcept {
-    return static_cast<std::uint16_t>(std::find(list.begin(), list.end(), provider) - list.begin());
+    const auto found = std::find(list.begin(), list.end(), provider);
+    return static_cast<std::uint16_t>(found == list.end() ? 0 : found - list.begin());
 }
 
-bool append_resource(const Process& process, shm::Segment& segment, std::uint16_t index) {
-    const Provider& provider = *process.resources[index];
-    const std::string message = provider.resource_message(process.process_id);
-    return shm::append_table(segment, shm::TableKind::resource, index, 0, provider.resource_schema_url.data(),
-                             provider.resource_schema_url.size(), message.data(), message.size());
-}
+// An entry of the table log, before it is copied into one segment or all.
+struct TableItem {
+    shm::TableKind kind;
+    std::uint16_t index;
+    std::uint16_t resource;
+    std::string_view schema_url;
+    std::string message;
 
-bool append_scope(const Process& process, shm::Segment& segment, const Scope& scope, std::uint16_t index) {
-    return shm::append_table(segment, shm::TableKind::scope, index,
-                             index_of(process.resources, scope.active.load(std::memory_order_relaxed)), scope.schema_url.data(),
-                             scope.schema_url.size(), scope.message.data(), scope.message.size());
-}
-
-bool fill_tables(const Process& process, shm::Segment& segment) {
-    for (std::size_t i = 0; i < process.resources.size(); ++i) {
-        if (!append_resource(process, segment, static_cast<std::uint16_t>(i))) return false;
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return shm::table_entry_bytes(schema_url.size(), message.size()); }
+    bool append(shm::Segment& segment) const noexcept {
+        return shm::append_table(segment, kind, index, resource, schema_url.data(), schema_url.size(), message.data(), message.size());
     }
-    for (std::size_t i = 0; i < process.scopes.size(); ++i) {
-        if (!append_scope(process, segment, *process.scopes[i], static_cast<std::uint16_t>(i))) return false;
+};
+
+TableItem resource_item(const Process& process, const Provider& provider, std::size_t index) {
+    return {shm::TableKind::resource, static_cast<std::uint16_t>(index), 0,
+            std::string_view(provider.resource_schema_url).substr(0, UINT16_MAX), provider.resource_message(process.process_id)};
+}
+
+TableItem scope_item(const Process& process, const Scope& scope, std::size_t index) {
+    return {shm::TableKind::scope, static_cast<std::uint16_t>(index),
+            index_of(process.resources, scope.active.load(std::memory_order_relaxed)),
+            std::string_view(scope.schema_url).substr(0, UINT16_MAX), scope.message};
+}
+
+// All that is registered, as a new segment has to carry it.
+std::vector<TableItem> table_items(const Process& process) {
+    std::vector<TableItem> items;
+    for (std::size_t i = 0; i < process.resources.size(); ++i) items.push_back(resource_item(process, *process.resources[i], i));
+    for (std::size_t i = 0; i < process.scopes.size(); ++i) items.push_back(scope_item(process, *process.scopes[i], i));
+    return items;
+}
+
+// Into every segment or, when one has no room, into none.
+bool append_everywhere(const Process& process, const TableItem& item) noexcept {
+    for (const SegmentEntry* entry : process.segments) {
+        if (item.bytes() > entry->segment.tables_bytes - entry->segment.tables_end) return false;
     }
-    return true;
+    bool appended = true;
+    for (SegmentEntry* entry : process.segments) appended = item.append(entry->segment) && appended;
+    return appended;
 }
 
 void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t index, const shm::Geometry& geometry) {
@@ -230,9 +253,10 @@ std::uint64_t bytes_allowed(const Process& process) noexcept {
 
 SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
     const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-    if (!process.segments.empty()) {  // Room for what this process has registered, and for as much again.
-        geometry.tables_bytes = std::max(geometry.tables_bytes, process.segments.back()->segment.tables_end * 2);
-    }
+    const std::vector<TableItem> items = table_items(process);
+    std::uint64_t items_bytes = 0;
+    for (const TableItem& item : items) items_bytes += item.bytes();
+    geometry.tables_bytes = std::max(geometry.tables_bytes, items_bytes * 2);  // Room for as much again.
     const std::uint64_t bytes = geometry.file_bytes(page);
     if (process.bytes + bytes > bytes_allowed(process)) return nullptr;
     if (!memory_allows(bytes)) {
@@ -249,7 +273,9 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
     auto entry = std::make_unique<SegmentEntry>();
     const shm::SegmentIdentity identity = identity_of(process);
     shm::CreateError error = shm::create_segment(directory.facts, geometry, identity, entry->segment);
-    if (error == shm::CreateError::none && !fill_tables(process, entry->segment)) error = shm::CreateError::full;
+    for (const TableItem& item : items) {
+        if (error == shm::CreateError::none && !item.append(entry->segment)) error = shm::CreateError::io;
+    }
     if (error == shm::CreateError::none) error = shm::publish_segment(directory.facts, identity, entry->segment);
     if (error != shm::CreateError::none) {
         shm::unmap_segment(entry->segment);
@@ -394,15 +420,14 @@ void count_raw_clone(Process& process) {
     }
 }
 
-std::uint16_t register_resource(Process& process, const Provider* provider) {
-    const std::uint16_t known = index_of(process.resources, provider);
-    if (known < process.resources.size()) return known;
-    process.resources.push_back(provider);
-    bool fits = known < shm::resources_max;
-    for (SegmentEntry* entry : process.segments) fits = fits && append_resource(process, entry->segment, known);
-    if (fits) return known;
-    process.count(shm::ProcessCounter::resources_overflowed);
-    return 0;
+void register_resource(Process& process, const Provider* provider) {
+    const std::size_t known = process.resources.size();
+    if (std::find(process.resources.begin(), process.resources.end(), provider) != process.resources.end()) return;
+    if (known < shm::resources_max && append_everywhere(process, resource_item(process, *provider, known))) {
+        process.resources.push_back(provider);
+    } else {
+        process.count(shm::ProcessCounter::resources_overflowed);
+    }
 }
 
 // Called with the mutex held.
@@ -410,17 +435,14 @@ void register_scope(Process& process, Scope& scope) {
     const Provider* provider = scope.own != nullptr ? scope.own : global_provider();
     scope.active.store(provider, std::memory_order_relaxed);
     register_resource(process, provider);
-    const auto known = static_cast<std::uint32_t>(process.scopes.size());
-    std::uint32_t index = known;
-    bool fits = known < shm::scopes_max;
-    if (fits) process.scopes.push_back(&scope);
-    for (SegmentEntry* entry : process.segments) {
-        fits = fits && append_scope(process, entry->segment, scope, static_cast<std::uint16_t>(known));
-    }
-    if (!fits) {  // The first scope of the process stands in; the daemon names index 65535 "overflow".
-        if (known < process.scopes.size()) process.scopes.pop_back();
+    const std::size_t known = process.scopes.size();
+    const TableItem item = scope_item(process, scope, known);
+    std::uint32_t index = 0xFFFF;  // The daemon names it "overflow".
+    if (known < shm::scopes_max && item.bytes() <= scope_bytes_max && append_everywhere(process, item)) {
+        process.scopes.push_back(&scope);
+        index = static_cast<std::uint32_t>(known);
+    } else {
         process.count(shm::ProcessCounter::scopes_overflowed);
-        index = 0xFFFF;
     }
     scope.index.store(index, std::memory_order_relaxed);
     if (provider->sampler.disabled) return;  // Every start goes the slow way, which ends early.

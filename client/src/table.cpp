@@ -51,20 +51,55 @@ const void* scope(const abi::ScopeInfo* info) noexcept {
 
 const abi::Context* current() noexcept { return &this_thread.current; }
 
-void attach(const abi::Context* context, abi::Context* previous) noexcept {
-    *previous = this_thread.current;
-    this_thread.current = *context;
-    abi::retain(this_thread.current.trace_state);
+// What attach() writes into the reserved bytes of a context: its place in its thread's stack of contexts.
+struct Place {
+    std::uint32_t thread;  // Part of the address of its Thread.
+    std::uint16_t depth;
+};
+
+Place place_of(const abi::Context& context) noexcept {
+    Place place{};
+    std::memcpy(&place.thread, context.reserved, sizeof place.thread);
+    std::memcpy(&place.depth, context.reserved + sizeof place.thread, sizeof place.depth);
+    return place;
 }
 
+void set_place(abi::Context& context, Place place) noexcept {
+    std::memcpy(context.reserved, &place.thread, sizeof place.thread);
+    std::memcpy(context.reserved + sizeof place.thread, &place.depth, sizeof place.depth);
+}
+
+std::uint32_t tag_of(const Thread& thread) noexcept { return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&thread) >> 4); }
+
+void attach(const abi::Context* context, abi::Context* previous) noexcept {
+    Thread& thread = this_thread;
+    abi::Context next = *context;
+    abi::retain(next.trace_state);
+    const auto depth = place_of(thread.current).depth;
+    *previous = thread.current;
+    set_place(*previous, {tag_of(thread), depth});
+    set_place(next, {tag_of(thread), static_cast<std::uint16_t>(depth + 1)});
+    thread.current = next;
+}
+
+// Out of order: what was attached above goes too, and when its turn comes it is gone already. On another thread:
+// that one's context is left alone.
 void detach(const abi::Context* attached, abi::Context* previous) noexcept {
-    abi::Context& now = this_thread.current;
-    if (std::memcmp(now.span_id, attached->span_id, sizeof now.span_id) != 0) {
+    Thread& thread = this_thread;
+    const Place before = place_of(*previous);
+    const std::uint32_t depth = place_of(thread.current).depth;
+    const bool mine = before.thread == tag_of(thread) && depth > before.depth;
+    const bool innermost = mine && depth == before.depth + 1U &&
+                           std::memcmp(thread.current.span_id, attached->span_id, sizeof attached->span_id) == 0;
+    if (!innermost) {
         if (Process* process = this_process()) process->count(shm::ProcessCounter::misuses);
     }
-    abi::release(now.trace_state);
-    now = *previous;
+    // Replaced first and let go of then: a signal handler must not find a trace state that is gone.
+    abi::TraceState* unused = mine ? thread.current.trace_state : previous->trace_state;
+    if (mine) thread.current = *previous;
     previous->trace_state = nullptr;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    abi::release(unused);
 }
 
 std::uint64_t table_now() noexcept { return now(); }

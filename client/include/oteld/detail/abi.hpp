@@ -39,7 +39,7 @@ struct Context {
     std::uint8_t span_id[8];
     std::uint8_t flags;      // W3C trace flags: 1 sampled, 2 random trace id.
     std::uint8_t remote;     // 1: came in over the wire.
-    std::uint8_t reserved[6];
+    std::uint8_t reserved[6];   // The client's, while current: its place in the thread's stack.
     TraceState* trace_state; // Owned reference; null: none.
 };
 static_assert(sizeof(Context) == 40);
