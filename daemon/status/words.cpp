@@ -86,6 +86,7 @@ std::string rate_words(double per_second) {
 
 std::string duration_words(std::int64_t ns) {
     if (ns < 0) ns = 0;
+    if (ns < 1000) return fmt::format("{} ns", ns);
     if (ns < second_ns / 1000) return fmt::format("{} us", ns / 1000);
     if (ns < second_ns) return fmt::format("{} ms", ns / 1'000'000);
     const std::int64_t seconds = ns / second_ns;

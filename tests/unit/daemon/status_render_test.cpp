@@ -125,7 +125,8 @@ TEST_CASE("numbers have separators, units and sensible precision") {
     CHECK(rate_words(0.44) == "0.4");
     CHECK(rate_words(9.97) == "10");
     CHECK(rate_words(12'410.3) == "12,410");
-    CHECK(duration_words(900) == "0 us");
+    CHECK(duration_words(900) == "900 ns");
+    CHECK(duration_words(1999) == "1 us");
     CHECK(duration_words(1'500'000) == "1 ms");
     CHECK(duration_words(59 * second) == "59 s");
     CHECK(duration_words(252 * second) == "4 min 12 s");
