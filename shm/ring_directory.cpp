@@ -58,15 +58,15 @@ std::string directory_warning(const DirectoryHandle& directory) {
     return {};
 }
 
-bool trusted_owner(const DirectoryHandle& directory, uid_t owner) {
-    return owner == ::geteuid() || owner == directory.owner || owner == 0;
-}
-
 std::string directory_file(const DirectoryHandle& directory, const char* name) {
     return directory.path + "/" + name;
 }
 
 }  // namespace
+
+bool trusted_owner(const DirectoryHandle& directory, uid_t owner) noexcept {
+    return owner == ::geteuid() || owner == directory.owner || owner == 0;
+}
 
 std::string ring_directory_path(const std::string& configured, DirectoryUse use) {
     if (!configured.empty()) return configured;

@@ -37,6 +37,9 @@ struct DirectoryHandle {
 // it.
 [[nodiscard]] std::string ring_directory_path(const std::string& configured, DirectoryUse use);
 
+// Whether a file of this owner may be taken for a daemon's: ours, the directory owner's or root's.
+[[nodiscard]] bool trusted_owner(const DirectoryHandle& directory, uid_t owner) noexcept;
+
 // Opens a file of the daemon's own (`control`, `spool`, `lock`, `status`) for reading and writing,
 // creating it empty when it is missing. A file of a third user is removed when we may, otherwise
 // refused and named.

@@ -1,0 +1,77 @@
+#include "daemon/commands/run.hpp"
+
+#include "config/load.hpp"
+#include "daemon/daemon.hpp"
+#include "shm/layout.hpp"
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+namespace oteld::daemon {
+namespace {
+
+constexpr char system_state_directory[] = "/var/lib/oteld";
+
+std::string environment(const char* name) {
+    const char* value = ::secure_getenv(name);
+    return value == nullptr ? "" : value;
+}
+
+std::string personal_state_directory() {
+    if (const std::string xdg = environment("XDG_STATE_HOME"); !xdg.empty()) return xdg + "/oteld";
+    const std::string home = environment("HOME");
+    return (home.empty() ? "/tmp" : home) + "/.local/state/oteld";
+}
+
+void log_to_standard_error(const std::string& level) {
+    auto logger = spdlog::stderr_logger_st("oteld");
+    spdlog::set_default_logger(std::move(logger));
+    spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+    spdlog::set_level(spdlog::level::from_str(level));
+    spdlog::flush_on(spdlog::level::info);
+}
+
+}  // namespace
+
+std::string state_directory() {
+    if (std::string named = environment("OTELD_STATE_DIR"); !named.empty()) return named;
+    // systemd separates several by colons; ours is the first.
+    if (std::string given = environment("STATE_DIRECTORY"); !given.empty())
+        return given.substr(0, given.find(':'));
+    if (::access(system_state_directory, W_OK) == 0) return system_state_directory;
+    return personal_state_directory();
+}
+
+int run_command(const RunOptions& options) {
+    config::Loaded loaded = config::load(options.config_path, config::process_environment());
+    for (const std::string& warning : loaded.warnings)
+        std::fprintf(stderr, "warning: %s\n", warning.c_str());
+    for (const config::Problem& problem : loaded.problems)
+        std::fprintf(stderr, "%s\n", problem.text().c_str());
+    if (!loaded.valid()) return EX_CONFIG;
+    log_to_standard_error(loaded.settings.log_level);
+
+    loaded.settings.state_directory = state_directory();
+    std::error_code error;
+    std::filesystem::create_directories(loaded.settings.state_directory, error);
+    if (error)
+        spdlog::warn(
+            "cannot create the state directory {}: {}; name another one with OTELD_STATE_DIR",
+            loaded.settings.state_directory, error.message());
+
+    auto daemon = Daemon::start(loaded.settings);
+    if (!daemon) {
+        std::fprintf(stderr, "oteld: %s\n", daemon.error().message.c_str());
+        return daemon.error().code == ErrorCode::invalid_config ? EX_CONFIG : EXIT_FAILURE;
+    }
+    (*daemon)->run();
+    return EXIT_SUCCESS;
+}
+
+}  // namespace oteld::daemon

@@ -1,0 +1,72 @@
+#include "daemon/intake/directory_watch.hpp"
+
+#include "shm/layout.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+
+#include <cstddef>
+#include <ctime>
+#include <memory>
+#include <string_view>
+
+namespace oteld::daemon {
+namespace {
+
+constexpr time_t temporary_seconds_max = 60;
+
+bool is_ring(std::string_view name) { return name.ends_with(shm::ring_suffix); }
+
+}  // namespace
+
+DirectoryWatch::DirectoryWatch(const shm::DirectoryHandle& directory)
+    : directory_(directory), inotify_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
+    const std::string path = "/proc/self/fd/" + std::to_string(directory.fd.get());
+    if (inotify_ && ::inotify_add_watch(inotify_.get(), path.c_str(), IN_CREATE | IN_MOVED_TO) < 0)
+        inotify_ = shm::UniqueFd();
+}
+
+std::vector<std::string> DirectoryWatch::look(Time now) {
+    std::vector<std::string> found;
+    bool scan = now >= next_scan_;
+    alignas(inotify_event) char buffer[4096];
+    while (inotify_) {
+        const ssize_t bytes = ::read(inotify_.get(), buffer, sizeof buffer);
+        if (bytes <= 0) break;
+        for (ssize_t at = 0; at < bytes;) {
+            const auto* event = reinterpret_cast<const inotify_event*>(buffer + at);
+            at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
+            if ((event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) != 0) scan = true;
+            if (event->len != 0 && is_ring(event->name)) found.emplace_back(event->name);
+        }
+    }
+    if (!scan) return found;
+    next_scan_ = now + (inotify_ ? scan_interval : Time(std::chrono::seconds(1)));
+    return names(shm::ring_suffix);
+}
+
+void DirectoryWatch::clean_up() const {
+    for (const std::string& name : names(shm::temporary_suffix)) {
+        struct stat info {};
+        if (::fstatat(directory_.fd.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) continue;
+        if (!S_ISREG(info.st_mode) || ::time(nullptr) - info.st_mtime < temporary_seconds_max)
+            continue;
+        (void)::unlinkat(directory_.fd.get(), name.c_str(), 0);
+    }
+}
+
+std::vector<std::string> DirectoryWatch::names(const char* suffix) const {
+    std::vector<std::string> found;
+    // A descriptor of its own: closedir() takes it along, and reading moves it.
+    const int fd = ::openat(directory_.fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return found;
+    const std::unique_ptr<DIR, int (*)(DIR*)> listing(::fdopendir(fd), ::closedir);
+    if (!listing) return found;
+    while (const dirent* entry = ::readdir(listing.get()))
+        if (std::string_view(entry->d_name).ends_with(suffix)) found.emplace_back(entry->d_name);
+    return found;
+}
+
+}  // namespace oteld::daemon

@@ -1,0 +1,250 @@
+#include "daemon/intake/intake.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+
+namespace oteld::daemon {
+namespace {
+
+std::uint64_t realtime_ns() {
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+           static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+std::uint64_t anchor_of(const shm::SegmentHeader& header) {
+    const bool tsc = header.clock_kind == static_cast<std::uint32_t>(shm::ClockKind::tsc);
+    return tsc ? header.anchor_ticks : header.anchor_monotonic_ns;
+}
+
+bool same_process(const Segment& a, const Segment& b) {
+    return a.map().owner() == b.map().owner() &&
+           std::memcmp(a.header().process_id, b.header().process_id,
+                       sizeof a.header().process_id) == 0;
+}
+
+}  // namespace
+
+Intake::Intake(const shm::DirectoryHandle& directory, const config::Shm& settings,
+               std::uint64_t control_generation, Spool& spool, const DaemonClock& clock,
+               HandOver hand_over, std::string_view stop_after)
+    : directory_(directory),
+      settings_(settings),
+      control_generation_(control_generation),
+      spool_(spool),
+      clock_(clock),
+      hand_over_(std::move(hand_over)),
+      drain_(spool, clock, stop_after),
+      watch_(directory) {}
+
+Intake::~Intake() = default;
+
+std::uint64_t Intake::round(Time now, Nap& nap) {
+    discover(now);
+    spool_full_ = false;
+    std::uint64_t spans = 0;
+    for (const auto& process : processes_)
+        for (Segment* segment : process->segments) spans += drain_segment(*segment, *process, nap);
+    if (now >= next_liveness_) {
+        next_liveness_ = now + liveness_interval;
+        look_at_processes();
+    }
+    return spans;
+}
+
+void Intake::discover(Time now) {
+    for (const std::string& name : watch_.look(now)) {
+        const auto known = [&name](const auto& segment) { return segment->map().name() == name; };
+        if (std::none_of(segments_.begin(), segments_.end(), known)) open_segment(name);
+    }
+    if (now >= next_clean_up_) {
+        next_clean_up_ = now + clean_up_interval;
+        watch_.clean_up();
+        // What was refused is tried again with the next scan; names that are gone need no words any
+        // more.
+        std::erase_if(refused_, [this](const RefusedFile& file) {
+            struct stat info {};
+            return ::fstatat(directory_.fd.get(), file.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) !=
+                   0;
+        });
+    }
+}
+
+void Intake::open_segment(const std::string& name) {
+    auto map = shm::SegmentMap::open(directory_.fd.get(), name, shm::SegmentAccess::drain);
+    if (!map) {
+        if (map.error().code != ErrorCode::not_found) refuse(name, map.error().message);
+        return;
+    }
+    if (spool_.folded((*map)->identity())) {
+        // An earlier daemon had folded its counters and died before it could remove the file.
+        (void)::unlinkat(directory_.fd.get(), name.c_str(), 0);
+        spool_.forget_folded();
+        return;
+    }
+    if (!within_caps(name, **map)) return;
+    std::erase_if(refused_, [&name](const RefusedFile& file) { return file.name == name; });
+    segments_.push_back(std::make_unique<Segment>(std::move(*map), spool_, control_generation_));
+    Segment& segment = *segments_.back();
+    Process& process = process_of(segment);
+    process.segments.push_back(&segment);
+    process.dead = false;
+    process.created_ticks = std::min(process.created_ticks, anchor_of(segment.header()));
+    if (process.has_row || segment.scopes().first_resource() != nullptr) ensure_row(process);
+}
+
+bool Intake::within_caps(const std::string& name, const shm::SegmentMap& map) {
+    std::uint64_t bytes = map.file_bytes();
+    std::uint32_t files = 1;
+    for (const auto& segment : segments_) {
+        if (segment->map().owner() != map.owner()) continue;
+        bytes += segment->map().file_bytes();
+        ++files;
+    }
+    if (files <= settings_.user_files_max && bytes <= settings_.user_bytes_max) return true;
+    refuse(name, name + " is not drained: user " + std::to_string(map.owner()) + " has more than " +
+                     std::to_string(settings_.user_files_max) + " ring files or " +
+                     std::to_string(settings_.user_bytes_max >> 20) +
+                     " MiB of them. Raise receivers.shm's limits if that is meant.");
+    return false;
+}
+
+void Intake::refuse(const std::string& name, std::string why) {
+    const auto known = std::find_if(refused_.begin(), refused_.end(),
+                                    [&name](const RefusedFile& file) { return file.name == name; });
+    if (known != refused_.end()) {
+        known->why = std::move(why);
+    } else if (refused_.size() < 64) {
+        refused_.push_back({name, std::move(why)});
+    }
+}
+
+Process& Intake::process_of(Segment& segment) {
+    for (const auto& process : processes_)
+        if (same_process(*process->segments.front(), segment)) return *process;
+    processes_.push_back(std::make_unique<Process>());
+    return *processes_.back();
+}
+
+void Intake::ensure_row(Process& process) {
+    if (process.has_row) {
+        for (Segment* segment : process.segments) segment->row = process.row;
+        return;
+    }
+    // Its first segment names it, with its first resource if it has one by now.
+    Segment& segment = *process.segments.front();
+    segment.scopes().read(segment.map().tables_untrusted());
+    const shm::SegmentHeader& header = segment.header();
+    ApplicationFacts facts;
+    facts.uid = segment.map().owner();
+    std::memcpy(facts.process_id, header.process_id, sizeof facts.process_id);
+    facts.pid = header.pid;
+    facts.executable = {header.executable, ::strnlen(header.executable, sizeof header.executable)};
+    if (const ResourceBytes* resource = segment.scopes().first_resource())
+        facts.service = resource->service;
+    process.row = spool_.rows().find_or_add(facts, realtime_ns());
+    process.has_row = true;
+    spool_.rows().hold(process.row);
+    for (Segment* each : process.segments) each->row = process.row;
+}
+
+std::uint64_t Intake::drain_segment(Segment& segment, Process& process, Nap& nap) {
+    if (segment.quarantined()) return 0;
+    std::uint64_t spans = 0;
+    for (std::uint32_t i = 0; i < segment.lanes().size() && !spool_full_; ++i) {
+        Lane& lane = segment.lanes()[i];
+        if (lane.view.data_bytes == 0) continue;
+        // One look: a reader that followed the writer would make it slower.
+        const shm::LaneRange range = shm::look_at_lane(lane.view, lane.cursor);
+        if (range.state == shm::LaneState::empty) continue;
+        if (range.state == shm::LaneState::corrupt) {
+            segment.quarantine("the cursors of lane " + std::to_string(i) +
+                               " contradict each other");
+            break;
+        }
+        if (!process.has_row) ensure_row(process);
+        const std::uint64_t before = lane.drained;
+        for (bool more = true; more;) {
+            std::optional<ExtentRef> extent;
+            const Drain::Step step =
+                drain_.step(segment, i, range.to, process.created_ticks, extent);
+            more = step == Drain::Step::drained;
+            spool_full_ = spool_full_ || step == Drain::Step::spool_full;
+            if (extent) hand_over_({&*extent, 1});
+        }
+        nap.drained(lane.cursor - range.from, lane.view.data_bytes);
+        spans += lane.drained - before;
+        if (segment.map().truncated()) segment.quarantine("its file was truncated");
+        if (segment.quarantined()) break;
+    }
+    return spans;
+}
+
+void Intake::look_at_processes() {
+    std::vector<Process*> dead;
+    for (const auto& process : processes_) {
+        const bool alive =
+            std::any_of(process->segments.begin(), process->segments.end(),
+                        [](const Segment* segment) { return segment->map().owner_alive(); });
+        // Seen twice: what a dying thread wrote between our drain and its death is drained by the
+        // next round.
+        if (!alive && process->dead) dead.push_back(process.get());
+        process->dead = !alive;
+    }
+    for (Process* process : dead) finish_process(*process);
+    std::erase_if(processes_, [](const auto& process) { return process->segments.empty(); });
+}
+
+bool Intake::settled_with_the_dead() const noexcept {
+    return std::none_of(processes_.begin(), processes_.end(),
+                        [](const auto& process) { return process->dead; });
+}
+
+void Intake::finish_process(Process& process) {
+    const auto drained = [](const Segment* segment) { return segment->drained(); };
+    if (!std::all_of(process.segments.begin(), process.segments.end(), drained)) return;
+    ensure_row(process);
+    std::vector<ExtentRef> extents;
+    const Recovery recovery = recover_open_slots(process.segments, process.created_ticks, spool_,
+                                                 clock_, drain_, extents);
+    if (!extents.empty()) hand_over_(extents);
+    if (recovery == Recovery::spool_full) return;  // The next look goes on.
+    const auto segments = process.segments;
+    for (Segment* segment : segments) remove_segment(*segment, process);
+    spool_.rows().release(process.row);
+}
+
+void Intake::remove_segment(Segment& segment, Process& process) {
+    segment.retire();
+    const ProducerCounts counts = segment.counts_untrusted();
+    ApplicationRow difference{};
+    difference.gone_begun = counts.begun;
+    difference.gone_unsampled = counts.unsampled;
+    std::copy(std::begin(counts.dropped), std::end(counts.dropped),
+              std::begin(difference.gone_dropped));
+    difference.gone_heap_spans = counts.heap_spans;
+    for (const Lane& lane : segment.lanes()) {
+        difference.gone_drained += lane.drained;
+        difference.gone_malformed += lane.malformed;
+    }
+    difference.malformed = segment.abandoned();
+    difference.crashed = segment.died_holding() ? 1 : 0;
+    spool_.fold_segment(process.row, segment.map().identity(), difference);
+    struct stat info {};
+    // By its name only if that is still this file.
+    if (::fstatat(directory_.fd.get(), segment.map().name().c_str(), &info, AT_SYMLINK_NOFOLLOW) ==
+            0 &&
+        info.st_ino == segment.map().identity().inode &&
+        info.st_dev == segment.map().identity().device)
+        (void)::unlinkat(directory_.fd.get(), segment.map().name().c_str(), 0);
+    spool_.forget_folded();
+    std::erase(process.segments, &segment);
+    std::erase_if(segments_, [&segment](const auto& owned) { return owned.get() == &segment; });
+}
+
+}  // namespace oteld::daemon

@@ -1,0 +1,99 @@
+// Everything between the ring directory and the spool: finds segments, drains them, recovers and
+// removes the dead.
+//
+// Used by: drain_thread.cpp. Threads: drain thread only. One call of round() does all that can be
+// done now. Exporters learn of new spans through the `hand_over` function, after the lane's cursor
+// has been stored.
+#pragma once
+
+#include "config/settings.hpp"
+#include "daemon/intake/directory_watch.hpp"
+#include "daemon/intake/drain.hpp"
+#include "daemon/intake/nap.hpp"
+#include "daemon/intake/recover_slots.hpp"
+#include "daemon/intake/segment.hpp"
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace oteld::daemon {
+
+// The segments of one process of one user.
+struct Process {
+    std::vector<Segment*> segments;
+    std::uint32_t row = 0;
+    bool has_row = false;
+    bool dead = false;
+    std::uint64_t created_ticks = ~0ULL;  // The oldest anchor among its segments.
+};
+
+struct RefusedFile {
+    std::string name;
+    std::string why;
+};
+
+class Intake {
+public:
+    using Time = std::chrono::nanoseconds;  // Monotonic.
+    using HandOver = std::function<void(std::span<const ExtentRef>)>;
+
+    Intake(const shm::DirectoryHandle& directory, const config::Shm& settings,
+           std::uint64_t control_generation, Spool& spool, const DaemonClock& clock,
+           HandOver hand_over, std::string_view stop_after);
+    ~Intake();
+
+    // Looks for new segments, drains every lane up to where its producer is now, and takes care of
+    // the dead. Reports to `nap` what it took. Returns the spans drained.
+    std::uint64_t round(Time now, Nap& nap);
+
+    [[nodiscard]] const std::vector<std::unique_ptr<Segment>>& segments() const noexcept {
+        return segments_;
+    }
+    [[nodiscard]] const std::vector<RefusedFile>& refused() const noexcept { return refused_; }
+    [[nodiscard]] const DrainCounts& counts() const noexcept { return drain_.counts(); }
+    // No dead process is left to be finished.
+    [[nodiscard]] bool settled_with_the_dead() const noexcept;
+    // The next round looks at every process, however recently that was done.
+    void look_soon() noexcept { next_liveness_ = Time{0}; }
+    [[nodiscard]] const std::vector<std::unique_ptr<Process>>& processes() const noexcept {
+        return processes_;
+    }
+
+private:
+    static constexpr Time liveness_interval = std::chrono::milliseconds(100);
+    static constexpr Time clean_up_interval = std::chrono::seconds(60);
+
+    void discover(Time now);
+    void open_segment(const std::string& name);
+    [[nodiscard]] bool within_caps(const std::string& name, const shm::SegmentMap& map);
+    Process& process_of(Segment& segment);
+    void ensure_row(Process& process);
+    void refuse(const std::string& name, std::string why);
+
+    std::uint64_t drain_segment(Segment& segment, Process& process, Nap& nap);
+    void look_at_processes();
+    void finish_process(Process& process);
+    void remove_segment(Segment& segment, Process& process);
+
+    const shm::DirectoryHandle& directory_;
+    const config::Shm settings_;
+    const std::uint64_t control_generation_;
+    Spool& spool_;
+    const DaemonClock& clock_;
+    HandOver hand_over_;
+    Drain drain_;
+    DirectoryWatch watch_;
+    std::vector<std::unique_ptr<Segment>> segments_;
+    std::vector<std::unique_ptr<Process>> processes_;
+    std::vector<RefusedFile> refused_;
+    Time next_liveness_{0};
+    Time next_clean_up_{0};
+    bool spool_full_ = false;
+};
+
+}  // namespace oteld::daemon

@@ -1,0 +1,177 @@
+#include "daemon/intake/intake_snapshot.hpp"
+
+#include <cstdio>
+#include <cstring>
+
+namespace oteld::daemon {
+namespace {
+
+std::uint64_t less(std::uint64_t from, std::uint64_t what) { return from > what ? from - what : 0; }
+
+const char* drop_reason_name(std::size_t reason) {
+    static constexpr const char* names[] = {"ring_full", "too_large", "no_memory", "reentrant",
+                                            "orphaned",  "no_lane",   "reclaimed"};
+    static_assert(std::size(names) == dropped_reclaimed + 1);
+    return reason < std::size(names) ? names[reason] : "other";
+}
+
+void count(status::Counts& counts, const std::string& reason, std::uint64_t spans) {
+    if (spans != 0) counts[reason] += spans;
+}
+
+std::string hex_id(const ApplicationRow& row, std::uint32_t index) {
+    if (row.process_id[0] == 0 && row.process_id[1] == 0) return "merged-" + std::to_string(index);
+    std::uint8_t bytes[16];
+    std::memcpy(bytes, row.process_id, sizeof bytes);
+    std::string text;
+    for (const std::uint8_t byte : bytes) {
+        char pair[3];
+        std::snprintf(pair, sizeof pair, "%02x", byte);
+        text += pair;
+    }
+    return text;
+}
+
+// Sums over the segments of a row that are mapped.
+struct Live {
+    ProducerCounts counts;
+    std::uint64_t drained = 0;
+    std::uint64_t malformed = 0;
+    std::uint64_t abandoned = 0;
+    bool any = false;
+    bool alive = false;
+};
+
+void add(Live& live, const Process& process) {
+    live.any = true;
+    live.alive = live.alive || !process.dead;
+    for (const Segment* segment : process.segments) {
+        // Our own counters first, then the producer's: what it finished in between is in the ring,
+        // not missing.
+        for (const Lane& lane : segment->lanes()) {
+            live.drained += lane.drained;
+            live.malformed += lane.malformed;
+        }
+        live.abandoned += segment->abandoned();
+        const ProducerCounts counts = segment->counts_untrusted();
+        live.counts.ended += counts.ended;
+        live.counts.begun += counts.begun;
+        live.counts.unsampled += counts.unsampled;
+        live.counts.heap_spans += counts.heap_spans;
+        live.counts.lane_bytes += counts.lane_bytes;
+        live.counts.lane_bytes_used += counts.lane_bytes_used;
+        for (std::size_t i = 0; i < std::size(counts.dropped); ++i)
+            live.counts.dropped[i] += counts.dropped[i];
+    }
+}
+
+void fill_balance(status::Application& application, const ApplicationRow& row, const Live& live) {
+    const std::uint64_t malformed = row.malformed + live.abandoned;
+    std::uint64_t gone_dropped = 0;
+    std::uint64_t live_dropped = 0;
+    for (std::size_t i = 0; i < std::size(row.gone_dropped); ++i) {
+        count(application.dropped, drop_reason_name(i),
+              row.gone_dropped[i] + live.counts.dropped[i]);
+        gone_dropped += row.gone_dropped[i];
+        live_dropped += live.counts.dropped[i];
+    }
+    count(application.dropped, "malformed", malformed);
+
+    // Segments that a process removed itself while no daemon looked: known only by what had been
+    // drained from them.
+    const std::uint64_t vanished = less(row.drained, row.gone_drained + live.drained) +
+                                   less(malformed, row.gone_malformed + live.malformed);
+    application.unsampled = row.gone_unsampled + live.counts.unsampled;
+    application.started = application.unsampled + row.gone_begun + live.counts.begun + vanished;
+
+    const std::uint64_t gone_accounted = row.gone_drained + row.gone_malformed + gone_dropped;
+    application.lost = less(row.gone_begun, gone_accounted);
+    if (!live.any) return;
+    application.in_ring = less(live.counts.ended, live.drained + live.malformed);
+    const std::uint64_t finished =
+        live.drained + live.malformed + application.in_ring + live_dropped;
+    application.open = less(live.counts.begun, finished);
+}
+
+status::Life life_of(const ApplicationRow& row, const Live& live) {
+    if (live.any && live.alive) return status::Life::alive;
+    if (row.state == static_cast<std::uint64_t>(RowState::merged)) return status::Life::merged;
+    if (row.crashed != 0 || row.recovered != 0) return status::Life::crashed;
+    return status::Life::ended;
+}
+
+void fill_application(status::Application& application, std::uint32_t index,
+                      const ApplicationRow& row, const Live& live) {
+    application.id = hex_id(row, index);
+    application.service.assign(row.service, ::strnlen(row.service, sizeof row.service));
+    application.executable.assign(row.executable, ::strnlen(row.executable, sizeof row.executable));
+    application.process = row.pid;
+    application.uid = static_cast<std::uint32_t>(row.uid);
+    application.life = life_of(row, live);
+    application.since_ns = static_cast<std::int64_t>(row.first_seen_ns);
+    application.last_seen_ns = static_cast<std::int64_t>(row.last_seen_ns);
+    application.recovered_open = row.recovered;
+    application.not_crash_visible = row.gone_heap_spans + live.counts.heap_spans;
+    application.skipped_records = row.skipped;
+    application.ring_bytes = live.counts.lane_bytes;
+    application.ring_used = live.counts.lane_bytes_used;
+    fill_balance(application, row, live);
+}
+
+void fill_share(status::ExporterShare& share, const std::string& name,
+                const Ledger::Share& counts) {
+    share.name = name;
+    share.in_daemon = counts.pending;
+    share.delivered = counts.delivered;
+    count(share.filtered, "exporter_added_later", counts.absent);
+    for (std::size_t i = 0; i < counts.rejected.size(); ++i)
+        count(share.rejected,
+              std::string(exporters::to_string(static_cast<exporters::RejectReason>(i))),
+              counts.rejected[i]);
+}
+
+void fill_rings(status::Rings& rings, const Intake& intake) {
+    for (const auto& segment : intake.segments()) {
+        ++rings.segments;
+        rings.bytes += segment->map().file_bytes();
+        rings.lanes += segment->counts_untrusted().lanes_claimed;
+        if (segment->quarantined())
+            rings.quarantined.push_back({segment->map().name(), segment->quarantine_reason()});
+    }
+    for (const RefusedFile& file : intake.refused()) rings.refused.push_back({file.name, file.why});
+}
+
+void fill_spool(status::Spool& status, const SpoolState& state) {
+    status.bytes = state.bytes;
+    status.blocks = state.blocks;
+    status.blocks_max = state.blocks_max;
+    status.used = state.blocks * block_bytes;
+    status.full = state.full;
+}
+
+}  // namespace
+
+void fill_intake(status::Snapshot& snapshot, const Intake& intake, Spool& spool,
+                 const std::vector<std::unique_ptr<ExportWorker>>& workers) {
+    std::vector<Live> live(application_rows_max);
+    for (const auto& process : intake.processes())
+        if (process->has_row) add(live[process->row], *process);
+    for (std::uint32_t i = 0; i < application_rows_max; ++i) {
+        if (!spool.rows().used(i)) continue;
+        status::Application application;
+        fill_application(application, i, spool.rows().row(i), live[i]);
+        for (const auto& worker : workers)
+            fill_share(application.exporters.emplace_back(), worker->settings().name,
+                       spool.ledger().share(i, worker->word()));
+        snapshot.applications.push_back(std::move(application));
+    }
+    fill_rings(snapshot.rings, intake);
+    const SpoolState state = spool.state();
+    fill_spool(snapshot.spool, state);
+    if (!state.note.empty()) snapshot.notes.push_back(state.note);
+    if (state.file_system_full)
+        snapshot.notes.push_back(
+            "The file system of the ring directory is full: the spool cannot grow. Make room.");
+}
+
+}  // namespace oteld::daemon

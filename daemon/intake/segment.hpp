@@ -1,0 +1,93 @@
+// One mapped segment with what the daemon keeps about it in its own memory: cursors, counters,
+// scopes, state.
+//
+// Used by: the drain. Threads: drain thread only.
+// The daemon's truth about a lane is here; what lies on the lane's daemon page is for the client
+// and the next daemon, and is believed only at the start, after checking.
+#pragma once
+
+#include "daemon/intake/scopes.hpp"
+#include "daemon/spool/spool.hpp"
+#include "shm/lane_reader.hpp"
+#include "shm/segment_map.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace oteld::daemon {
+
+struct Lane {
+    shm::LaneView view;
+    std::uint64_t cursor = 0;
+    std::uint64_t drained = 0;
+    std::uint64_t malformed = 0;
+    std::uint64_t skipped = 0;
+    bool recovered = false;
+};
+
+// Counters of the application's side, read one after the other: exact only when nothing moves.
+struct ProducerCounts {
+    std::uint64_t begun = 0;
+    std::uint64_t ended = 0;
+    std::uint64_t unsampled = 0;
+    std::uint64_t heap_spans = 0;
+    std::uint64_t dropped[shm::drop_reasons_max] = {};
+    std::uint64_t lanes_claimed = 0;
+    std::uint64_t lane_bytes = 0;
+    std::uint64_t lane_bytes_used = 0;
+};
+// In `dropped`, behind the reasons of lanes: dead segments that this process had to remove
+// undrained.
+inline constexpr std::size_t dropped_reclaimed = 6;
+
+class Segment {
+public:
+    // Continues each lane where the spool or the lane's own page says that an earlier daemon was.
+    Segment(std::unique_ptr<shm::SegmentMap> map, const Spool& spool,
+            std::uint64_t control_generation);
+
+    [[nodiscard]] const shm::SegmentMap& map() const noexcept { return *map_; }
+    [[nodiscard]] const shm::SegmentHeader& header() const noexcept { return map_->header(); }
+    [[nodiscard]] std::vector<Lane>& lanes() noexcept { return lanes_; }
+    [[nodiscard]] const std::vector<Lane>& lanes() const noexcept { return lanes_; }
+    [[nodiscard]] Scopes& scopes() noexcept { return scopes_; }
+    // Looks into the table again when the index is not known yet.
+    [[nodiscard]] ScopeBytes* scope(std::uint16_t index) {
+        if (ScopeBytes* known = scopes_.find(index)) return known;
+        scopes_.read(map_->tables_untrusted());
+        return scopes_.find(index);
+    }
+    [[nodiscard]] ProducerCounts counts_untrusted() const noexcept;
+    // A lane word of its owner says that its thread died holding it.
+    [[nodiscard]] bool died_holding() const noexcept;
+    [[nodiscard]] bool drained() const noexcept;
+
+    // Stores the lane's counters and then its cursor: the producer may use that room again.
+    void publish(Lane& lane) noexcept;
+    void publish_recovered(Lane& lane) noexcept;
+    void retire() noexcept;
+
+    // What is in it and was not drained is counted as malformed: nobody will ever read it.
+    void quarantine(std::string why) noexcept;
+    [[nodiscard]] bool quarantined() const noexcept { return !quarantine_reason_.empty(); }
+    [[nodiscard]] const std::string& quarantine_reason() const noexcept {
+        return quarantine_reason_;
+    }
+    // Malformed spans that no committed extent has counted.
+    [[nodiscard]] std::uint64_t abandoned() const noexcept { return abandoned_; }
+
+    std::uint32_t row = 0;
+
+private:
+    void restore(Lane& lane, std::uint32_t index, const Spool& spool);
+
+    std::unique_ptr<shm::SegmentMap> map_;
+    std::vector<Lane> lanes_;
+    Scopes scopes_;
+    std::string quarantine_reason_;
+    std::uint64_t abandoned_ = 0;
+};
+
+}  // namespace oteld::daemon
