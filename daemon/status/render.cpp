@@ -180,7 +180,7 @@ void Page::applications() {
         table.row(
             {{a.service},
              {process_words(a)},
-             {a.life == Life::crashed ? "CRASHED" : std::string(to_string(a.life)), life},
+             {a.life == Life::crashed ? "DIED" : std::string(to_string(a.life)), life},
              {rate_words(a.spans_per_s)},
              {count_words(a.started)},
              {filled, a.ring_used * 4 >= a.ring_bytes * 3 && a.ring_bytes != 0 ? Style::warning
@@ -198,10 +198,16 @@ void Page::applications() {
 
 void Page::application_remarks(Table& table, const Application& a) {
     if (a.life == Life::crashed) {
-        table.remark({fmt::format(
-            "died without exit at {}: {} recovered and exported as unfinished, {} lost with it",
-            clock_words(a.last_seen_ns, now_ns_), count_words(a.recovered_open, "open span"),
-            spans_words(a.lost))});
+        const std::string when = clock_words(a.last_seen_ns, now_ns_);
+        const std::string text =
+            a.recovered_open + a.lost == 0
+                ? fmt::format("killed, or it crashed, at {}; no span was open", when)
+                : fmt::format(
+                      "ended at {} with spans open (killed, crashed, or it left them): {} "
+                      "recovered and exported "
+                      "as unfinished, {} lost with it",
+                      when, count_words(a.recovered_open), count_words(a.lost));
+        table.remark({text});
     }
     if (a.not_crash_visible != 0) {
         table.remark({fmt::format("{} outgrew the crash-visible slots: were it killed while they "
