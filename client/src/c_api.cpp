@@ -22,7 +22,7 @@ const oteld::abi::Span* raw(const oteld_span* span) noexcept { return reinterpre
 
 // Null unless the span records.
 oteld::abi::Span* recording(oteld_span* span) noexcept {
-    return span != nullptr && raw(span)->record != nullptr ? raw(span) : nullptr;
+    return span != nullptr && oteld::abi::recording(*raw(span)) ? raw(span) : nullptr;
 }
 
 std::string_view view(oteld_str text) noexcept { return text.data == nullptr ? std::string_view() : std::string_view(text.data, text.size); }
@@ -41,8 +41,9 @@ struct Tree {
             case OTELD_BYTES: return oteld::bytes{from.as.string.data, from.as.string.data == nullptr ? 0 : from.as.string.size};
             case OTELD_ARRAY: {
                 std::vector<Value> items;
-                items.reserve(from.as.array.count);
-                for (std::size_t i = 0; i < from.as.array.count; ++i) items.push_back(value(from.as.array.items[i], depth + 1));
+                const std::size_t count = from.as.array.items == nullptr ? 0 : from.as.array.count;
+                items.reserve(count);
+                for (std::size_t i = 0; i < count; ++i) items.push_back(value(from.as.array.items[i], depth + 1));
                 arrays.push_back(std::move(items));
                 return {arrays.back().data(), arrays.back().size()};
             }
@@ -56,6 +57,7 @@ struct Tree {
     }
     std::vector<Attribute> list(const oteld_attribute* items, std::size_t count, int depth = 0) {
         std::vector<Attribute> result;
+        if (items == nullptr) return result;
         result.reserve(count);
         for (std::size_t i = 0; i < count; ++i) result.emplace_back(view(items[i].key), value(items[i].value, depth));
         return result;
@@ -96,7 +98,7 @@ template <class Function>
 void with_list(const oteld_attribute* attributes, std::size_t count, Function function) noexcept {
     try {
         Tree tree;
-        const std::vector<Attribute> list = tree.list(attributes, attributes == nullptr ? 0 : count);
+        const std::vector<Attribute> list = tree.list(attributes, count);
         function(list.data(), list.size());
     } catch (const std::bad_alloc&) {
         function(static_cast<const Attribute*>(nullptr), std::size_t{0});
@@ -126,13 +128,14 @@ OTELD_EXPORT void oteld_span_start(oteld_span* span, oteld_tracer tracer, oteld_
                                   options->start_time, static_cast<std::uint32_t>(options->kind), 0};
     oteld::abi::client()->start(raw(span), &start);
     if (raw(span)->record == nullptr) return;
-    for (std::size_t i = 0; i < options->attribute_count; ++i) {
+    const std::size_t attributes = options->attributes == nullptr ? 0 : options->attribute_count;
+    for (std::size_t i = 0; i < attributes; ++i) {
         set_value(*raw(span), view(options->attributes[i].key), options->attributes[i].value);
     }
     oteld::abi::publish(*raw(span));
 }
 
-OTELD_EXPORT bool oteld_span_recording(const oteld_span* span) { return span != nullptr && raw(span)->record != nullptr; }
+OTELD_EXPORT bool oteld_span_recording(const oteld_span* span) { return span != nullptr && oteld::abi::recording(*raw(span)); }
 
 OTELD_EXPORT oteld_context oteld_span_context(const oteld_span* span) {
     return span == nullptr ? oteld_context{} : to_c(raw(span)->context);

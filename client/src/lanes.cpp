@@ -25,6 +25,7 @@ thread_local constinit Thread this_thread;
 namespace {
 
 constexpr std::uint64_t retry_interval_ns = 1000000000U;
+constexpr std::size_t segments_max = 1024;
 constexpr std::uint32_t lanes_first = 2;
 constexpr std::uint32_t lanes_per_segment_max = 256;
 constexpr std::uint64_t lane_bytes_first = 128 << 10;
@@ -363,21 +364,32 @@ void release(Lane* lane) noexcept {
 }
 
 // Gives the lane back when its thread ends. Slots that are still open stay what they are until their spans end.
-struct ThreadEnd {
-    bool armed = false;
-    ~ThreadEnd() {
-        Thread& thread = this_thread;
-        Lane* lane = thread.lane;
-        if (lane == nullptr || lane->generation == 0) return;
-        const SignalsBlocked blocked;
-        thread.lane = nullptr;
-        if (Process* process = this_process()) {
-            const std::lock_guard lock(process->mutex);
-            release(lane);
-        }
+void thread_ended(void*) {
+    Thread& thread = this_thread;
+    Lane* lane = thread.lane;
+    if (lane == nullptr || lane->generation == 0) return;
+    const SignalsBlocked blocked;
+    thread.lane = nullptr;
+    if (Process* process = this_process()) {
+        const std::lock_guard lock(process->mutex);
+        release(lane);
     }
-};
-thread_local ThreadEnd thread_end;
+}
+
+// A thread-specific value, not a thread_local object: its destructor runs after those of all thread_local objects,
+// and once more when spans that end in others' destructors have claimed a lane again.
+constinit std::atomic<std::uint32_t> thread_end_key{0};  // One more than the key; 0: none yet.
+
+void call_at_thread_end(Thread& thread) noexcept {
+    std::uint32_t known = thread_end_key.load(std::memory_order_acquire);
+    if (known == 0) {
+        pthread_key_t fresh;
+        if (pthread_key_create(&fresh, thread_ended) != 0) return;  // Then the kernel tells the daemon.
+        if (thread_end_key.compare_exchange_strong(known, fresh + 1, std::memory_order_acq_rel)) known = fresh + 1;
+        else pthread_key_delete(fresh);
+    }
+    pthread_setspecific(known - 1, &thread);
+}
 
 // A child of a raw clone(2) has its parent's thread identity in libc: a liveness word would carry a living thread's
 // number for ever. Seen by what libc writes into a mutex.
@@ -403,6 +415,8 @@ Process* make_process() {
     random.seed();
     const std::uint64_t id[2] = {random.next(), random.next()};
     std::memcpy(process->process_id, id, sizeof process->process_id);
+    // Never moved: a fork's child reads the list, in whatever state another thread of its parent left it.
+    process->segments.reserve(segments_max);
     process->bytes_max = ring_bytes_max();
     process->lane_bytes_first = lane_bytes_first;
     return process.release();
@@ -466,7 +480,7 @@ Lane* claim_first(Process& process, Thread& thread) {
         return nullptr;
     }
     thread.lane = lane;
-    thread_end.armed = true;
+    call_at_thread_end(thread);
     return lane;
 }
 
@@ -575,7 +589,7 @@ shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& sl
         }
     }
     Process* process = this_process();
-    if (process == nullptr || !process->growth) return nullptr;
+    if (process == nullptr || !process->growth || clock_ns(CLOCK_MONOTONIC_COARSE) < thread.lane->bank_at_ns) return nullptr;
     Lane* bank = guarded([&]() -> Lane* {
         const std::lock_guard lock(process->mutex);
         Lane* free_bank = take_free(process->banks, thread, 0);
@@ -591,7 +605,10 @@ shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& sl
         }
         return take_free(process->banks, thread, 0);
     });
-    if (bank == nullptr) return nullptr;
+    if (bank == nullptr) {
+        thread.lane->bank_at_ns = clock_ns(CLOCK_MONOTONIC_COARSE) + retry_interval_ns;
+        return nullptr;
+    }
     bank->next_bank = thread.lane->next_bank;
     thread.lane->next_bank = bank;
     owner = bank;
@@ -616,40 +633,47 @@ void wake_daemon(Process& process) noexcept {
     syscall(SYS_futex, &page->bell, FUTEX_WAKE, 1, nullptr, nullptr, 0);
 }
 
+namespace {
+
+struct Goal {
+    const shm::DaemonLane* lane;
+    std::uint64_t cursor;
+};
+
+std::vector<Goal> flush_goals(Process& process) {
+    std::vector<Goal> goals;
+    const std::lock_guard lock(process.mutex);
+    for (const Lane* lane : process.lanes) {
+        // The producer's word, not the owner's private cursor: other threads are recording.
+        goals.push_back({lane->writer.daemon, __atomic_load_n(&lane->writer.producer->write_cursor, __ATOMIC_ACQUIRE)});
+    }
+    return goals;
+}
+
+}  // namespace
+
 bool flush(std::uint64_t timeout_ns) noexcept {
     Process* process = this_process();
     if (process == nullptr) return false;
-    return guarded([&]() -> bool {
-        struct Goal {
-            const shm::DaemonLane* lane;
-            std::uint64_t cursor;
-        };
-        std::vector<Goal> goals;
-        {
-            const std::lock_guard lock(process->mutex);
-            for (const Lane* lane : process->lanes) {
-                // The producer's word, not the owner's private cursor: other threads are recording.
-                const std::uint64_t written = __atomic_load_n(&lane->writer.producer->write_cursor, __ATOMIC_ACQUIRE);
-                goals.push_back({lane->writer.daemon, written});
-            }
+    const std::uint64_t now = clock_ns(CLOCK_MONOTONIC);
+    const std::uint64_t deadline = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
+    const std::vector<Goal> goals = guarded([&] { return flush_goals(*process); });
+    wake_daemon(*process);
+    for (const Goal& goal : goals) {
+        // Acquire: pairs with the daemon's release of its cursor.
+        while (__atomic_load_n(&goal.lane->read_cursor, __ATOMIC_ACQUIRE) < goal.cursor) {
+            if (clock_ns(CLOCK_MONOTONIC) >= deadline) return false;
+            const timespec pause{0, 500000};
+            nanosleep(&pause, nullptr);
         }
-        const std::uint64_t deadline = clock_ns(CLOCK_MONOTONIC) + timeout_ns;
-        wake_daemon(*process);
-        for (const Goal& goal : goals) {
-            // Acquire: pairs with the daemon's release of its cursor.
-            while (__atomic_load_n(&goal.lane->read_cursor, __ATOMIC_ACQUIRE) < goal.cursor) {
-                if (clock_ns(CLOCK_MONOTONIC) >= deadline) return false;
-                const timespec pause{0, 500000};
-                nanosleep(&pause, nullptr);
-            }
-        }
-        return true;
-    });
+    }
+    return true;
 }
 
 std::uint64_t dropped() noexcept {
     Process* process = this_process();
     if (process == nullptr) return 0;
+    const SignalsBlocked blocked;
     const std::lock_guard lock(process->mutex);
     std::uint64_t total = 0;
     for (const Lane* lane : process->lanes) {

@@ -27,7 +27,7 @@ struct SegmentEntry;
 
 // In the private page behind a lane's producer page; emptied by the kernel in a fork's child.
 struct Lane {
-    std::uint64_t generation;         // Of its Process; 0 in a child.
+    std::uint64_t generation;         // Of its Process; 0 in a child. First: abi::recording() reads it.
     shm::LaneWriter writer;
     shm::Slots slots;
     Random random;
@@ -35,6 +35,7 @@ struct Lane {
     SegmentEntry* segment;
     std::uint32_t index;              // In the segment.
     std::uint64_t grow_at_ns;         // CLOCK_MONOTONIC_COARSE: growth was refused; not tried again before.
+    std::uint64_t bank_at_ns;         // The same for further slots.
     Lane* next_bank;                  // Further slots of the same owner, in segments without data.
 };
 

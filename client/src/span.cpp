@@ -5,6 +5,7 @@
 
 #include "oteld/detail/encode.hpp"
 
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 
@@ -15,6 +16,7 @@ using detail::SpanRecord;
 
 constexpr std::uint32_t heap_slot = 0xFFFFFFFFU;
 static_assert(sizeof(shm::SlotControl) == abi::control_bytes);
+static_assert(offsetof(Lane, generation) == 0);  // abi::recording()
 
 shm::SlotControl* control_of(SpanRecord* record) noexcept {
     return reinterpret_cast<shm::SlotControl*>(reinterpret_cast<std::uint8_t*>(record) - abi::control_bytes);
@@ -55,9 +57,11 @@ private:
         const std::uint32_t ends = thread_.reentered_ends;
         thread_.reentered = thread_.reentered - starts;
         thread_.reentered_ends = thread_.reentered_ends - ends;
-        if (Lane* lane = thread_.lane) {
+        if (Lane* lane = thread_.lane; lane != nullptr && lane->generation != 0) {
             add(lane->writer.producer->begun, starts);
             add(dropped(*lane, shm::DropReason::reentrant), starts + ends);
+        } else if (Process* process = ends == 0 ? nullptr : this_process()) {
+            process->count(shm::ProcessCounter::dropped_no_lane, ends);
         }
         std::atomic_signal_fence(std::memory_order_seq_cst);
         thread_.inside = 0;
@@ -142,10 +146,17 @@ void put_start(SpanRecord& record, const abi::Start& options, const Scope& scope
     record.body_bytes = 0;
 }
 
+bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept;
+
+// abi::room() for the client itself, which is inside.
+bool room_here(abi::Span& span, std::size_t bytes) noexcept {
+    return static_cast<std::size_t>(span.end - span.cursor) >= bytes || grow_here(span, this_thread, bytes);
+}
+
 void put_name(abi::Span& span, const abi::Start& options) noexcept {
     using namespace detail;
     std::size_t name_bytes = options.name_bytes;
-    if (!abi::room(span, wire::bytes_field_bytes(5, name_bytes))) name_bytes = 0;
+    if (!room_here(span, wire::bytes_field_bytes(5, name_bytes))) name_bytes = 0;
     if (__builtin_expect(name_bytes < 128, 1)) {
         span.cursor[0] = wire::tag(5, wire::bytes_type);
         span.cursor[1] = static_cast<std::uint8_t>(name_bytes);
@@ -155,7 +166,7 @@ void put_name(abi::Span& span, const abi::Start& options) noexcept {
     }
     if (__builtin_expect(span.context.trace_state != nullptr, 0)) {
         const abi::TraceState& state = *span.context.trace_state;
-        if (abi::room(span, wire::bytes_field_bytes(3, state.bytes))) {
+        if (room_here(span, wire::bytes_field_bytes(3, state.bytes))) {
             span.cursor = wire::put_bytes(span.cursor, 3, &state + 1, state.bytes);
         }
     }
@@ -218,7 +229,7 @@ void put_dropped_counts(abi::Span& span) noexcept {
     const std::pair<std::uint32_t, std::uint32_t> counts[] = {
         {10, span.dropped_attributes}, {12, span.dropped_events}, {14, span.dropped_links}};
     for (const auto& [field, count] : counts) {
-        if (count == 0 || !abi::room(span, 2 + wire::varint_bytes_max)) continue;
+        if (count == 0 || !room_here(span, 2 + wire::varint_bytes_max)) continue;
         span.cursor = wire::put_varint(wire::put_tag(span.cursor, field, wire::varint_type), count);
     }
 }
@@ -323,33 +334,25 @@ shm::SlotControl* take_larger(abi::Span& span, Thread& thread, std::size_t bytes
     return allocate(got);
 }
 
-}  // namespace
-
-bool grow(abi::Span* span, std::size_t more) noexcept {
-    Thread& thread = this_thread;
-    auto* owner = static_cast<Lane*>(span->owner);
-    if (owner->generation != span->generation) return false;
-    const bool was_inside = thread.inside != 0;
-    thread.inside = 1;
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    auto* old_record = span->record;
+bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept {
+    auto* old_record = span.record;
     shm::SlotControl* old_control = control_of(old_record);
-    const auto used = static_cast<std::size_t>(span->cursor - reinterpret_cast<std::uint8_t*>(old_record));
+    const auto used = static_cast<std::size_t>(span.cursor - reinterpret_cast<std::uint8_t*>(old_record));
     // Whatever comes later must still fit: dropped counts, a length in front of the description.
-    const std::size_t needed = sizeof(shm::SlotControl) + used + more + span->description_bytes + 64;
+    const std::size_t needed = sizeof(shm::SlotControl) + used + more + span.description_bytes + 64;
     std::uint32_t slot = 0;
     std::size_t bytes = 0;
-    shm::SlotControl* control = needed > shm::record_bytes_max ? nullptr : take_larger(*span, thread, needed, slot, bytes);
+    shm::SlotControl* control = needed > shm::record_bytes_max ? nullptr : take_larger(span, thread, needed, slot, bytes);
     if (control != nullptr) {
         control->end_cursor = shm::slot_open;
         std::memcpy(record_of(control), old_record, used);
-        auto* end = reinterpret_cast<std::uint8_t*>(control) + bytes - span->description_bytes;
-        std::memcpy(end, span->end, span->description_bytes);
-        abi::Span old = *span;
-        span->record = record_of(control);
-        span->cursor = reinterpret_cast<std::uint8_t*>(span->record) + used;
-        span->end = end;
-        span->slot = slot;
+        auto* end = reinterpret_cast<std::uint8_t*>(control) + bytes - span.description_bytes;
+        std::memcpy(end, span.end, span.description_bytes);
+        abi::Span old = span;
+        span.record = record_of(control);
+        span.cursor = reinterpret_cast<std::uint8_t*>(span.record) + used;
+        span.end = end;
+        span.slot = slot;
         // Open in the new place before it is closed in the old one; recovery keeps the longer of two.
         const std::uint32_t published = __atomic_load_n(&old_control->published, __ATOMIC_RELAXED);
         __atomic_store_n(&control->published, published, __ATOMIC_RELEASE);
@@ -360,9 +363,17 @@ bool grow(abi::Span* span, std::size_t more) noexcept {
         if (old.slot == heap_slot) std::free(old_control);
         else free_place(old, thread);
     }
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    thread.inside = was_inside ? 1 : 0;
     return control != nullptr;
+}
+
+}  // namespace
+
+bool grow(abi::Span* span, std::size_t more) noexcept {
+    Thread& thread = this_thread;
+    // In a fork's child there is nothing to grow; in a signal handler the interrupted code may be taking a slot.
+    if (!abi::recording(*span) || thread.inside != 0) return false;
+    Inside inside(thread);
+    return grow_here(*span, thread, more);
 }
 
 void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {

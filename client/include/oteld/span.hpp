@@ -50,15 +50,15 @@ public:
     }
     ~Span() { finish(); }
 
-    // False: nothing is recorded (no client, not sampled, or already ended); attributes need not be computed.
-    [[nodiscard]] bool recording() const noexcept { return raw_.record != nullptr; }
+    // False: nothing is recorded (no client, not sampled, ended, or inherited through fork); attributes need not be computed.
+    [[nodiscard]] bool recording() const noexcept { return abi::recording(raw_); }
     // Valid also after the end, and for spans that are not sampled.
     [[nodiscard]] SpanContext context() const noexcept { return SpanContext(raw_.context); }
 
     // A key set twice keeps its last value. What can be a value: value.hpp.
     template <class T>
     [[gnu::always_inline]] Span& set(std::string_view key, const T& value) noexcept {
-        if (raw_.record != nullptr) {
+        if (abi::recording(raw_)) {
             detail::set_one(raw_, key, value);
             abi::publish(raw_);
         }
@@ -68,7 +68,7 @@ public:
     Span& set(std::string_view key, std::initializer_list<Scalar> array) noexcept { return set(key, Value(array)); }
     Span& set(Attributes attributes) noexcept { return set(attributes.begin(), attributes.size()); }
     Span& set(const Attribute* first, std::size_t count) noexcept {
-        if (raw_.record == nullptr) return *this;
+        if (!abi::recording(raw_)) return *this;
         for (std::size_t i = 0; i < count; ++i) detail::set_any(raw_, first[i].key, first[i].value);
         abi::publish(raw_);
         return *this;
@@ -78,7 +78,7 @@ public:
         return event(name, attributes.begin(), attributes.size(), time);
     }
     Span& event(std::string_view name, const Attribute* first, std::size_t count, Time time = {}) noexcept {
-        if (raw_.record == nullptr) return *this;
+        if (!abi::recording(raw_)) return *this;
         detail::add_event(raw_, name, {first, count, raw_.limits->event_attributes},
                           time == Time{} ? abi::client()->now() : detail::unix_ns(time), raw_.limits->value_length);
         abi::publish(raw_);
@@ -90,7 +90,7 @@ public:
     }
     // A link without a valid context is kept only if it has attributes or trace state.
     Span& link(const SpanContext& other, const Attribute* first, std::size_t count) noexcept {
-        if (raw_.record == nullptr || (!other.valid() && count == 0 && other.trace_state().empty())) return *this;
+        if (!abi::recording(raw_) || (!other.valid() && count == 0 && other.trace_state().empty())) return *this;
         detail::add_link(raw_, other, {first, count, raw_.limits->link_attributes});
         abi::publish(raw_);
         return *this;
@@ -98,7 +98,7 @@ public:
 
     // Ok > Error > Unset: ok is final, unset changes nothing. A description counts only with error.
     Span& status(Status code, std::string_view description = {}) noexcept {
-        if (raw_.record == nullptr || code == Status::unset || code_now() == Status::ok) return *this;
+        if (!abi::recording(raw_) || code == Status::unset || code_now() == Status::ok) return *this;
         raw_.record->kind_status =
             static_cast<std::uint8_t>((raw_.record->kind_status & 15U) | static_cast<unsigned>(code) << 4);
         describe(code == Status::error ? description : std::string_view());
@@ -115,7 +115,7 @@ public:
     }
 
     Span& name(std::string_view name) noexcept {  // The last name counts.
-        if (raw_.record == nullptr || !abi::room(raw_, detail::wire::bytes_field_bytes(5, name.size()))) return *this;
+        if (!abi::recording(raw_) || !abi::room(raw_, detail::wire::bytes_field_bytes(5, name.size()))) return *this;
         raw_.cursor = detail::wire::put_bytes(raw_.cursor, 5, name.data(), name.size());
         abi::publish(raw_);
         return *this;

@@ -268,6 +268,10 @@ TEST_CASE("more resources than a table holds fall back to the first and are coun
     CHECK(rings.spans.size() == 30);
     std::size_t fallen = 0;
     for (const ReadSpan& span : rings.spans) {
+        if (span.scope == 0xFFFF) {  // In the end the table had no room for a scope either.
+            ++fallen;
+            continue;
+        }
         const std::string name = rings.resource_of(span).at("service.name");
         if (name == "\"service 0\"" && span.name != "0") ++fallen;
         else CHECK(name == "\"service " + span.name + '"');

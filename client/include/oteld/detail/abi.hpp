@@ -59,8 +59,8 @@ struct Span {
     detail::SpanRecord* record;
     std::uint8_t* cursor;
     std::uint8_t* end;
-    void* owner;                       // The client's: the lane whose slot this is.
-    std::uint64_t generation;          // The client's: changes in a fork's child.
+    void* owner;                       // The client's: the lane whose slot this is. Begins with its generation.
+    std::uint64_t generation;          // Of `owner` at the start; there it reads 0 in a fork's child.
     const Limits* limits;
     std::uint32_t slot;                // The client's.
     std::uint32_t attributes;          // Distinct keys kept so far.
@@ -148,6 +148,11 @@ inline const Table* client() noexcept {
     const Table* table = table_cache.load(std::memory_order_acquire);
     if (__builtin_expect(table == nullptr, 0)) table = find_client();
     return table == &no_client ? nullptr : table;
+}
+
+// False also for a span that a fork's child inherited: its buffer is not mapped there.
+inline bool recording(const Span& span) noexcept {
+    return span.record != nullptr && *static_cast<const std::uint64_t*>(span.owner) == span.generation;
 }
 
 // In front of each record under construction, in a slot or on the heap: how many of its bytes are valid.
