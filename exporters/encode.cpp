@@ -232,7 +232,9 @@ Encoded encode(const Batch& batch) {
     Groups groups;
     for (const SpanRun& run : batch.runs) groups.add(run);
     Encoded out;
-    groups.write(out, groups.measure());
+    if (const std::size_t header_bytes = groups.measure(); header_bytes != 0) {
+        groups.write(out, header_bytes);
+    }
     return out;
 }
 

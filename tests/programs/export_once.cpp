@@ -7,8 +7,9 @@
 // secure, ca, cert, key, server_name, skip_verify, header.NAME, request_bytes_max,
 // response_bytes_max, cancel_at_line (1: reads a line from standard input on another thread, then
 // cancels), divide (1: as the daemon does when a batch is too large), overwrite (1: after each send
-// overwrites the spans' memory, as a reused spool block would, and only then prints), pause (1: reads
-// a line between two sends), linger (1: reads a line after each send, before the exporter ends).
+// overwrites the spans' memory, as a reused spool block would, and only then prints), pause (1:
+// reads a line between two sends), linger (1: reads a line after each send, before the exporter
+// ends).
 #include "exporters/encode.hpp"
 #include "exporters/module.hpp"
 #include "oteld/detail/wire.hpp"
