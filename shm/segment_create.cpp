@@ -187,6 +187,16 @@ struct Candidate {
     std::uint64_t spans;
 };
 
+// By name, without opening it.
+bool is_own(int directory, const char* name, std::span<const FileId> own) noexcept {
+    struct stat file {};
+    if (own.empty() || fstatat(directory, name, &file, AT_SYMLINK_NOFOLLOW) != 0) return false;
+    for (const FileId& id : own) {
+        if (id.device == file.st_dev && id.inode == file.st_ino) return true;
+    }
+    return false;
+}
+
 bool examine(int directory, const char* name, Candidate& candidate) noexcept {
     const int fd = openat(directory, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) return false;
@@ -216,7 +226,7 @@ bool examine(int directory, const char* name, Candidate& candidate) noexcept {
 }
 
 // The oldest dead segment of this user, or false.
-bool oldest_dead(int directory, Candidate& oldest) noexcept {
+bool oldest_dead(int directory, std::span<const FileId> own, Candidate& oldest) noexcept {
     const int copy = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR* list = copy < 0 ? nullptr : fdopendir(copy);
     if (list == nullptr) {
@@ -231,6 +241,7 @@ bool oldest_dead(int directory, Candidate& oldest) noexcept {
         if (length != 32 + sizeof ring_suffix - 1 || std::strcmp(entry->d_name + 32, ring_suffix) != 0) continue;
         if (++looked_at > looked_at_max) break;
         Candidate candidate{};
+        if (is_own(directory, entry->d_name, own)) continue;
         if (examine(directory, entry->d_name, candidate) && (!found || candidate.age_key < oldest.age_key)) {
             oldest = candidate;
             found = true;
@@ -362,13 +373,13 @@ bool append_table(Segment& segment, TableKind kind, std::uint16_t index, std::ui
     return true;
 }
 
-Reclaimed reclaim_dead_segments(const RingDirectory& directory, std::uint64_t bytes_wanted) noexcept {
+Reclaimed reclaim_dead_segments(const RingDirectory& directory, std::uint64_t bytes_wanted, std::span<const FileId> own) noexcept {
     Reclaimed reclaimed;
     constexpr int rounds_max = 64;  // Bounded work in an application's slow path.
     std::uint64_t bytes = 0;
     for (int i = 0; i < rounds_max && bytes < bytes_wanted; ++i) {
         Candidate oldest{};
-        if (!oldest_dead(directory.fd, oldest) || unlinkat(directory.fd, oldest.name, 0) != 0) break;
+        if (!oldest_dead(directory.fd, own, oldest) || unlinkat(directory.fd, oldest.name, 0) != 0) break;
         bytes += oldest.bytes;
         ++reclaimed.files;
         reclaimed.spans += oldest.spans;

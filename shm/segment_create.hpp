@@ -12,6 +12,7 @@
 #include "shm/layout.hpp"
 
 #include <cstdint>
+#include <span>
 #include <sys/types.h>
 
 namespace oteld::shm {
@@ -105,6 +106,12 @@ struct Reclaimed {
     std::uint64_t files = 0;
     std::uint64_t spans = 0;
 };
-[[nodiscard]] Reclaimed reclaim_dead_segments(const RingDirectory& directory, std::uint64_t bytes_wanted) noexcept;
+// `own`: the caller's segments. They are not even opened: closing a descriptor would free the file's lock.
+struct FileId {
+    dev_t device;
+    ino_t inode;
+};
+[[nodiscard]] Reclaimed reclaim_dead_segments(const RingDirectory& directory, std::uint64_t bytes_wanted,
+                                              std::span<const FileId> own) noexcept;
 
 }  // namespace oteld::shm

@@ -234,12 +234,11 @@ void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t index,
 }
 
 // A dead segment of this user's is worth less than a living program's spans.
-void reclaim_if_crowded(Process& process, const shm::RingDirectory& directory, std::uint64_t bytes, shm::Reclaimed& reclaimed) noexcept {
-    (void)process;
-    if (directory.bytes_free >= directory.bytes / 2 && directory.bytes_free >= bytes) return;
-    const shm::Reclaimed now = shm::reclaim_dead_segments(directory, bytes * 2);
-    reclaimed.files += now.files;
-    reclaimed.spans += now.spans;
+shm::Reclaimed reclaim_if_crowded(const Process& process, const shm::RingDirectory& directory, std::uint64_t bytes) {
+    if (directory.bytes_free >= directory.bytes / 2 && directory.bytes_free >= bytes) return {};
+    std::vector<shm::FileId> own;
+    for (const SegmentEntry* entry : process.segments) own.push_back({entry->segment.device, entry->segment.inode});
+    return shm::reclaim_dead_segments(directory, bytes * 2, own);
 }
 
 // The client's own cap, or the daemon's where that is smaller. A daemon that writes nonsense can only make it smaller.
@@ -269,8 +268,7 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
         explain(process, directory.error, bytes);
         return nullptr;
     }
-    shm::Reclaimed reclaimed;
-    reclaim_if_crowded(process, directory.facts, bytes, reclaimed);
+    const shm::Reclaimed reclaimed = reclaim_if_crowded(process, directory.facts, bytes);
     auto entry = std::make_unique<SegmentEntry>();
     const shm::SegmentIdentity identity = identity_of(process);
     shm::CreateError error = shm::create_segment(directory.facts, geometry, identity, entry->segment);
