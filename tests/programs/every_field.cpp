@@ -37,35 +37,38 @@ void set_environment() {
     }
 }
 
-// Values of every type, alone, in arrays and in maps: as an initialiser list, which is what people
-// write, ...
+// Values of every type, alone, in arrays and in maps, in braces, which is what people write. What
+// braces hold lives no longer than the statement, hence the function. ...
 const std::vector<std::vector<int>> rows{{1, 2}, {}, {3}};
 const std::vector<std::map<std::string, int>> records{{{"a", 1}}, {{"b", 2}}};
 const std::map<std::string, std::vector<double>> series{{"x", {0.5, -0.25}}};
-const std::initializer_list<oteld::Attribute> everything = {
-    {"string", "grüße \"quoted\" \\ \n\t\x01 \U0001F600"},
-    {"true", true},
-    {"false", false},
-    {"zero", 0},
-    {"smallest", std::numeric_limits<std::int64_t>::min()},
-    {"half", 0.5},
-    {"bytes", oteld::bytes{"\x00\x01\xff", 3}},
-    {"mixed",
-     {1, "two", true, 4.5, oteld::bytes{"\xfe", 1}, std::numeric_limits<std::int64_t>::max()}},
-    {"rows", rows},
-    {"records", records},
-    {"map",
-     {{"s", "t"},
-      {"b", false},
-      {"i", -7},
-      {"d", -0.0},
-      {"y", oteld::bytes{"\x80", 1}},
-      {"list", {"p", "q"}},
-      {"map", {{"deep", "down"}}}}},
-    {"series", series},
-    {"empty text", ""},
-    {"no items", std::vector<std::string>{}},
-};
+template <class Function>
+auto with_everything(Function function) {
+    return function(oteld::Attributes{
+        {"string", "grüße \"quoted\" \\ \n\t\x01 \U0001F600"},
+        {"true", true},
+        {"false", false},
+        {"zero", 0},
+        {"smallest", std::numeric_limits<std::int64_t>::min()},
+        {"half", 0.5},
+        {"bytes", oteld::bytes{"\x00\x01\xff", 3}},
+        {"mixed",
+         {1, "two", true, 4.5, oteld::bytes{"\xfe", 1}, std::numeric_limits<std::int64_t>::max()}},
+        {"rows", rows},
+        {"records", records},
+        {"map",
+         {{"s", "t"},
+          {"b", false},
+          {"i", -7},
+          {"d", -0.0},
+          {"y", oteld::bytes{"\x80", 1}},
+          {"list", {"p", "q"}},
+          {"map", {{"deep", "down"}}}}},
+        {"series", series},
+        {"empty text", ""},
+        {"no items", std::vector<std::string>{}},
+    });
+}
 // ... and as they must arrive.
 Pairs everything_recorded() {
     return {
@@ -120,8 +123,10 @@ Span full_span(const oteld::Tracer& tracer, const Scope& scope) {
     it.attributes = everything_recorded();
     it.name = "the last name counts";
 
-    auto span = tracer.span("first name", everything, oteld::server, oteld::parent(it.parent),
-                            oteld::start_time(at(start_ns)), oteld::link_to(it.parent, everything));
+    auto span = with_everything([&](oteld::Attributes everything) {
+        return tracer.span("first name", everything, oteld::server, oteld::parent(it.parent),
+                           oteld::start_time(at(start_ns)), oteld::link_to(it.parent, everything));
+    });
     it.links.push_back({it.parent, everything_recorded(), 0});
     span.name("second name").name(it.name);
     span.set("twice", 1).set("twice", "the last value counts");
@@ -140,7 +145,9 @@ Span full_span(const oteld::Tracer& tracer, const Scope& scope) {
     span.set("one too many", 1).set("two too many", 2);
     it.dropped_attributes = 2;
 
-    span.event("everything", everything, at(start_ns + 1));
+    with_everything([&](oteld::Attributes everything) {
+        return span.event("everything", everything, at(start_ns + 1)).recording();
+    });
     it.events.push_back({"everything", start_ns + 1, everything_recorded(), 0});
     const oteld::Attribute many[] = {{"0", 0},   {"1", 1},   {"2", 2},   {"3", 3},   {"4", 4},
                                      {"5", 5},   {"6", 6},   {"7", 7},   {"8", 8},   {"9", 9},
@@ -210,8 +217,9 @@ int main() {
             .resource_schema_url("https://example.com/resource/1")};
     const Scope full{"full scope", "1.2.3", "https://example.com/scope/1", everything_recorded()};
     const Scope bare{"bare scope", "", "", {}};
-    const oteld::Tracer tracer =
-        provider.tracer(full.name, full.version, full.schema_url, everything);
+    const oteld::Tracer tracer = with_everything([&](oteld::Attributes everything) {
+        return provider.tracer(full.name, full.version, full.schema_url, everything);
+    });
     const oteld::Tracer bare_tracer = provider.tracer(bare.name);
     const Resource resource = resource_recorded();
 
