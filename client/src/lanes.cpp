@@ -300,12 +300,26 @@ bool retired(const Lane& lane) noexcept {
     return __atomic_load_n(&lane.segment->segment.daemon->retired, __ATOMIC_RELAXED) != 0;
 }
 
-// A free lane of at least that size, the smallest first. Its liveness word is held from here on.
+// Room for at least half of what it holds, by the daemon's word: a thread with much to say should not start in a
+// lane that its predecessor left full.
+bool roomy(const Lane& lane) noexcept {
+    const std::uint64_t read_untrusted = __atomic_load_n(&lane.writer.daemon->read_cursor, __ATOMIC_RELAXED);
+    return lane.writer.cursor - read_untrusted <= lane.writer.bytes / 2;
+}
+
+// A free lane of at least that size: one with room, then the smallest. Its liveness word is held from here on.
 Lane* take_free(std::vector<Lane*>& lanes, const Thread& thread, std::uint64_t bytes_min) noexcept {
     Lane* best = nullptr;
+    bool best_roomy = false;
     for (Lane* lane : lanes) {
-        if (lane->owner.load(std::memory_order_relaxed) != nullptr || lane->writer.bytes < bytes_min || retired(*lane)) continue;
-        if (best == nullptr || lane->writer.bytes < best->writer.bytes) best = lane;
+        // Acquire: pairs with the release of its last owner, whose private state this thread continues.
+        if (lane->owner.load(std::memory_order_acquire) != nullptr || lane->writer.bytes < bytes_min || retired(*lane)) continue;
+        const bool lane_roomy = roomy(*lane);
+        if (bytes_min != 0 && !lane_roomy) continue;  // Nobody moves from one full lane to another.
+        if (best == nullptr || lane_roomy > best_roomy || (lane_roomy == best_roomy && lane->writer.bytes < best->writer.bytes)) {
+            best = lane;
+            best_roomy = lane_roomy;
+        }
     }
     if (best == nullptr) return nullptr;
     const int locked = pthread_mutex_trylock(liveness_word(*best));
@@ -570,13 +584,15 @@ std::uint8_t* make_room(Thread& thread, std::uint64_t record_bytes) noexcept {
     if (ring_bell) wake_daemon(*process);
     if (room == shm::LaneWriter::Room::ok) return thread.lane->writer.claim(record_bytes);
     // A refusal stands for a second: a full ring must not cost every span a lock.
-    if (thread.lane->writer.bytes >= shm::lane_data_bytes_max || clock_ns(CLOCK_MONOTONIC_COARSE) < thread.lane->grow_at_ns) return nullptr;
-    Lane* lane = guarded([&]() -> Lane* {
-        const std::lock_guard lock(process->mutex);
-        return move_up(*process, thread, record_bytes);
-    });
-    if (lane == nullptr || lane->writer.make_room(record_bytes, ring_bell) != shm::LaneWriter::Room::ok) return nullptr;
-    return lane->writer.claim(record_bytes);
+    while (thread.lane->writer.bytes < shm::lane_data_bytes_max && clock_ns(CLOCK_MONOTONIC_COARSE) >= thread.lane->grow_at_ns) {
+        Lane* lane = guarded([&]() -> Lane* {
+            const std::lock_guard lock(process->mutex);
+            return move_up(*process, thread, record_bytes);
+        });
+        if (lane == nullptr) return nullptr;
+        if (lane->writer.make_room(record_bytes, ring_bell) == shm::LaneWriter::Room::ok) return lane->writer.claim(record_bytes);
+    }
+    return nullptr;
 }
 
 shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& slot) noexcept {

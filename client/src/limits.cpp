@@ -26,22 +26,30 @@ std::uint64_t number_in(const char* path) noexcept {
 }
 
 struct Memory {
-    std::uint64_t limit = unlimited;
-    std::uint64_t used = 0;
+    std::uint64_t limit = unlimited;     // The smallest of the groups that the process is in.
+    std::uint64_t headroom = unlimited;  // At its limit the kernel kills who allocates, so a sixteenth stays free.
 };
 
+// The process's own group and those above it, up to the root of what it sees: each may hold a limit. In a container
+// the first paths often do not exist.
 void look(Memory& memory, const char* root, const char* group, const char* limit_file, const char* used_file) noexcept {
-    char path[512];
-    // The process's own group, then the root of what it sees: in a container the first path often does not exist.
-    for (const char* where : {group, ""}) {
+    char path[1024];
+    char where[512];
+    std::snprintf(where, sizeof where, "%s", group);
+    for (;;) {
         std::snprintf(path, sizeof path, "%s%s/%s", root, where, limit_file);
         const std::uint64_t limit = number_in(path);
-        if (limit >= memory.limit) continue;
         std::snprintf(path, sizeof path, "%s%s/%s", root, where, used_file);
-        const std::uint64_t used = number_in(path);
-        if (used == unlimited) continue;
-        memory.limit = limit;
-        memory.used = used;
+        const std::uint64_t used = limit == unlimited ? unlimited : number_in(path);
+        if (used != unlimited) {
+            const std::uint64_t usable = limit - limit / 16;
+            const std::uint64_t headroom = used < usable ? usable - used : 0;
+            if (limit < memory.limit) memory.limit = limit;
+            if (headroom < memory.headroom) memory.headroom = headroom;
+        }
+        char* last = std::strrchr(where, '/');
+        if (last == nullptr) return;
+        *last = 0;
     }
 }
 
@@ -70,11 +78,6 @@ std::uint64_t ring_bytes_max() noexcept {
     return memory.limit / 16 < shm::segment_bytes_max ? memory.limit / 16 : shm::segment_bytes_max;
 }
 
-bool memory_allows(std::uint64_t bytes) noexcept {
-    // At its limit the kernel kills the process that allocates, so a sixteenth stays free.
-    const Memory memory = memory_of_cgroup();
-    if (memory.limit == unlimited) return true;
-    return memory.used + bytes <= memory.limit - memory.limit / 16;
-}
+bool memory_allows(std::uint64_t bytes) noexcept { return bytes <= memory_of_cgroup().headroom; }
 
 }  // namespace oteld::sdk
