@@ -179,9 +179,9 @@ std::uint64_t Intake::drain_segment(Segment& segment, Process& process, Nap& nap
         }
         nap.drained(lane.cursor - range.from, lane.view.data_bytes);
         spans += lane.drained - before;
-        if (segment.map().truncated()) segment.quarantine("its file was truncated");
         if (segment.quarantined()) break;
     }
+    if (segment.map().truncated()) segment.quarantine("its file was truncated");
     return spans;
 }
 

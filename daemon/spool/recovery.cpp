@@ -59,6 +59,7 @@ Result<void> Spool::recover(const std::vector<std::string>& exporters) {
             free_.push_back(block);
     }
     std::sort(free_.begin(), free_.end(), std::greater<>());
+    go_on_filling();
     // Blocks that were freed just now are gone for readers.
     std::erase_if(left_over_,
                   [this](const ExtentRef& extent) { return header_.block[extent.block].end == 0; });
@@ -128,6 +129,17 @@ void Spool::add_exporter(unsigned word, const std::string& name) {
             if (rejected != 0) journal_.set(rejected, 0);
     }
     journal_.commit();
+}
+
+// The emptiest block in use takes the next extents: restarts must not leave a spool of blocks that
+// hold little.
+void Spool::go_on_filling() {
+    for (std::uint32_t block = 0; block < std::min(file_->blocks(), blocks_max_); ++block) {
+        const std::uint64_t end = header_.block[block].end;
+        if (end == 0 || end > block_bytes / 2) continue;
+        if (current_ == no_block || end < header_.block[current_].end) current_ = block;
+    }
+    if (current_ != no_block && !file_->allocate(current_)) current_ = no_block;
 }
 
 bool Spool::recover_block(std::uint32_t block) {

@@ -40,8 +40,11 @@ Result<std::unique_ptr<Spool>> Spool::open(const shm::DirectoryHandle& directory
 
 Spool::Place Spool::place(std::size_t bytes) noexcept {
     const std::uint64_t needed = sizeof(ExtentHeader) + bytes + block_slack;
-    if (current_ != no_block && block_bytes - header_.block[current_].end < needed)
+    if (current_ != no_block && block_bytes - header_.block[current_].end < needed) {
+        const std::uint32_t filled = current_;
         current_ = no_block;
+        free_if_settled(filled);  // It may hold nothing that anybody waits for.
+    }
     if (current_ == no_block && !take_block()) {
         full_ = true;
         return {};

@@ -137,6 +137,7 @@ private:
     void add_exporter(unsigned word, const std::string& name);
     [[nodiscard]] bool recover_block(std::uint32_t block);
     void restore_ledger();
+    void go_on_filling();
     void discard_removed(std::uint64_t configured);
 
     void free_if_settled(std::uint32_t block);

@@ -1,0 +1,366 @@
+#include "daemon/batch/batcher.hpp"
+
+#include "daemon/batch/export_worker.hpp"
+#include "fake_spool.hpp"
+#include "shm/span_view.hpp"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <future>
+
+using namespace oteld;
+using namespace oteld::daemon;
+using namespace oteld::test;
+using namespace std::chrono_literals;
+using Kind = Batcher::Plan::Kind;
+using exporters::SendResult;
+
+namespace {
+
+config::SendingQueue queue(std::uint32_t min, std::uint32_t max,
+                           std::uint64_t bytes_max = 1 << 20) {
+    config::SendingQueue settings;
+    settings.batch_spans_min = min;
+    settings.batch_spans_max = max;
+    settings.batch_bytes_max = bytes_max;
+    settings.flush_timeout = 200ms;
+    return settings;
+}
+
+std::uint32_t spans_in(const std::vector<Slice>& batch) {
+    std::uint32_t spans = 0;
+    for (const Slice& slice : batch) spans += slice.spans;
+    return spans;
+}
+
+std::uint64_t bytes_in(const std::vector<Slice>& batch) {
+    std::uint64_t bytes = 0;
+    for (const Slice& slice : batch) bytes += slice.bytes;
+    return bytes;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a batch is sent when enough spans wait, or the oldest has waited long enough, or it is asked "
+    "for") {
+    FakeSpool spool;
+    const auto extent = spool.commit(10, spool.row());
+    Batcher batcher(queue(20, 1000));
+    CHECK(batcher.plan(0s, true).kind == Kind::idle);
+    batcher.add(rest_of(*extent, 0), 1s);
+    Batcher::Plan plan = batcher.plan(1s, false);
+    CHECK(plan.kind == Kind::wait);
+    CHECK(plan.at == 1200ms);
+    CHECK(batcher.plan(1199ms, false).kind == Kind::wait);
+    CHECK(batcher.plan(1200ms, false).kind == Kind::send);
+    CHECK(batcher.plan(1s, true).kind == Kind::send);
+    batcher.add(rest_of(*extent, 0), 1100ms);
+    CHECK(batcher.plan(1100ms, false).kind == Kind::send);
+    CHECK(spans_in(batcher.take()) == 20);
+    CHECK(batcher.plan(9s, true).kind == Kind::idle);
+    CHECK(batcher.spans() == 0);
+    CHECK(batcher.bytes() == 0);
+}
+
+TEST_CASE("bytes alone make a batch, and bound it") {
+    FakeSpool spool;
+    const std::uint32_t row = spool.row();
+    const auto extent = spool.commit(100, row, 0, 100);
+    const Slice whole = rest_of(*extent, 0);
+    const std::uint64_t span_bytes = whole.bytes / 100;
+    Batcher batcher(queue(100000, 100000, span_bytes * 7));
+    batcher.add(whole, 0s);
+    CHECK(batcher.plan(0s, false).kind == Kind::send);
+    std::uint32_t next = 0;
+    while (batcher.spans() != 0) {
+        const auto batch = batcher.take();
+        CHECK(bytes_in(batch) <= span_bytes * 7);
+        CHECK(batch.front().first == next);
+        next += spans_in(batch);
+    }
+    CHECK(next == 100);
+}
+
+TEST_CASE("extents are split at the span limit and keep their order") {
+    FakeSpool spool;
+    const std::uint32_t row = spool.row();
+    const auto first = spool.commit(10, row);
+    const auto second = spool.commit(25, row);
+    Batcher batcher(queue(1, 12));
+    batcher.add(rest_of(*first, 3), 0s);
+    batcher.add(rest_of(*second, 0), 0s);
+    auto batch = batcher.take();
+    REQUIRE(batch.size() == 2);
+    CHECK(batch[0].first == 3);
+    CHECK(batch[0].spans == 7);
+    CHECK(batch[1].spans == 5);
+    batch = batcher.take();
+    REQUIRE(batch.size() == 1);
+    CHECK(batch[0].first == 5);
+    CHECK(batch[0].spans == 12);
+    CHECK(spans_in(batcher.take()) == 8);
+    CHECK(batcher.plan(9s, true).kind == Kind::idle);
+}
+
+TEST_CASE("one span above the byte limit is a batch of its own") {
+    FakeSpool spool;
+    const std::uint32_t row = spool.row();
+    const auto small = spool.commit(2, row, 0, 10);
+    const auto large = spool.commit(1, row, 0, 5000);
+    Batcher batcher(queue(1, 1000, 1000));
+    batcher.add(rest_of(*small, 0), 0s);
+    batcher.add(rest_of(*large, 0), 0s);
+    batcher.add(rest_of(*small, 0), 0s);
+    CHECK(spans_in(batcher.take()) == 2);
+    const auto batch = batcher.take();
+    CHECK(spans_in(batch) == 1);
+    CHECK(bytes_in(batch) > 5000);
+    CHECK(spans_in(batcher.take()) == 2);
+}
+
+TEST_CASE("the runs of a slice are its spans: cut at both ends, across scopes") {
+    FakeSpool spool;
+    const std::uint32_t row = spool.row();
+    // Two scopes by turns: runs of 3, 2, 3, 2 ...
+    ScopeBytes other{spool.scope.resource, "OTHER", ""};
+    const auto place = spool.spool->place(64 << 10);
+    ExtentWriter writer(place.payload, place.room, 999);
+    for (std::uint64_t i = 0; i < 20; ++i) {
+        const std::string bytes = numbered(i + 1).bytes();
+        SpanFrame frame;
+        TickConverter clock;
+        REQUIRE(write_span_frame(writer.frame(i % 5 < 3 ? spool.scope : other),
+                                 reinterpret_cast<const std::uint8_t*>(bytes.data()),
+                                 static_cast<std::uint32_t>(bytes.size()), clock,
+                                 frame) == Refusal::none);
+        writer.written(frame.bytes);
+    }
+    ExtentDraft draft;
+    draft.lane = {spool.file, 0};
+    draft.row = row;
+    draft.spans = 20;
+    draft.payload_bytes = writer.finish();
+    const ExtentRef extent = spool.spool->commit(draft);
+
+    const auto ids = [](const std::vector<exporters::SpanRun>& runs) {
+        std::vector<std::uint64_t> found;
+        for (const exporters::SpanRun& run : runs) {
+            shm::FrameReader frames(run.frames);
+            shm::Frame frame;
+            std::uint32_t spans = 0;
+            while (frames.next(frame)) {
+                std::uint64_t id;
+                std::memcpy(&id, frame.span.data() + 20, 8);
+                CHECK(run.scope == ((id - 1) % 5 < 3 ? "SCOPE" : "OTHER"));
+                found.push_back(id);
+                ++spans;
+            }
+            CHECK(spans == run.spans);
+        }
+        return found;
+    };
+    for (std::uint32_t first = 0; first < 20; ++first) {
+        for (std::uint32_t spans = 1; spans <= 20 - first; ++spans) {
+            Slice slice = beginning_of(rest_of(extent, first), spans, ~0ULL);
+            CHECK(slice.spans == spans);
+            std::vector<exporters::SpanRun> runs;
+            append_runs(slice, runs);
+            const auto found = ids(runs);
+            REQUIRE(found.size() == spans);
+            for (std::uint32_t i = 0; i < spans; ++i) REQUIRE(found[i] == first + i + 1);
+            std::uint64_t bytes = 0;
+            for (const auto& run : runs) bytes += run.frames.size();
+            CHECK(bytes == slice.bytes);
+        }
+    }
+}
+
+namespace {
+
+// Answers what it is told to, and lets the test wait for a call.
+class FakeExporter final : public exporters::Exporter {
+public:
+    SendResult send(const exporters::Batch& batch) override {
+        std::unique_lock lock(mutex);
+        ++calls;
+        last_spans = batch.spans;
+        changed.notify_all();
+        changed.wait(lock, [this] { return !hold || cancelled; });
+        if (cancelled) {
+            SendResult result;
+            result.outcome = SendResult::Outcome::retry_after;
+            return result;
+        }
+        if (answers.empty()) return {};
+        const SendResult answer = answers.front();
+        answers.erase(answers.begin());
+        return answer;
+    }
+    void cancel() noexcept override {
+        const std::lock_guard lock(mutex);
+        cancelled = true;
+        changed.notify_all();
+    }
+    void wait_for_calls(int wanted) {
+        std::unique_lock lock(mutex);
+        REQUIRE(changed.wait_for(lock, 60s, [&] { return calls >= wanted; }));
+    }
+    void let_go() {
+        const std::lock_guard lock(mutex);
+        hold = false;
+        changed.notify_all();
+    }
+
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<SendResult> answers;
+    int calls = 0;
+    std::uint32_t last_spans = 0;
+    bool hold = false;
+    bool cancelled = false;
+};
+
+struct Worker {
+    explicit Worker(FakeSpool& spool, std::size_t exporter = 0) : fake(new FakeExporter) {
+        config::ExporterSettings settings;
+        settings.name = spool.exporters[exporter];
+        settings.queue = queue(1, 1000);
+        settings.retry.initial_interval = 1ms;
+        settings.retry.max_interval = 2ms;
+        std::vector<std::unique_ptr<exporters::Exporter>> consumers;
+        consumers.emplace_back(fake);
+        worker = std::make_unique<ExportWorker>(settings, spool.word(exporter),
+                                                std::move(consumers), inbox);
+    }
+    // The next settlement, waited for.
+    Settlement settlement() {
+        std::unique_lock lock(mutex);
+        REQUIRE(posted.wait_for(lock, 60s, [this] { return posts != 0; }));
+        --posts;
+        if (waiting.empty()) waiting = inbox.take();
+        Settlement first = std::move(waiting.front());
+        waiting.erase(waiting.begin());
+        return first;
+    }
+
+    FakeExporter* fake;
+    std::mutex mutex;
+    std::condition_variable posted;
+    int posts = 0;
+    std::vector<Settlement> waiting;
+    Inbox inbox{[this] {
+        const std::lock_guard lock(mutex);
+        ++posts;
+        posted.notify_all();
+    }};
+    std::unique_ptr<ExportWorker> worker;
+};
+
+SendResult answer(SendResult::Outcome outcome, std::uint32_t rejected = 0) {
+    SendResult result;
+    result.outcome = outcome;
+    result.rejected_spans = rejected;
+    result.message = "told so";
+    return result;
+}
+
+}  // namespace
+
+TEST_CASE("a delivered batch is settled with its slices") {
+    FakeSpool spool;
+    const auto extent = spool.commit(10, spool.row());
+    Worker worker(spool);
+    worker.worker->start();
+    const Slice slice = rest_of(*extent, 0);
+    worker.worker->enqueue({&slice, 1});
+    const Settlement settlement = worker.settlement();
+    CHECK(settlement.exporter == spool.word(0));
+    CHECK(settlement.rejected == 0);
+    REQUIRE(settlement.slices.size() == 1);
+    CHECK(settlement.slices[0].spans == 10);
+    worker.worker->stop();
+    const ExporterFacts facts = worker.worker->facts();
+    CHECK(facts.delivered == 10);
+    CHECK(facts.state == ExporterFacts::State::ok);
+    CHECK(facts.queue_spans == 0);
+}
+
+TEST_CASE("a batch is tried again until it is taken; a partial success counts what was refused") {
+    FakeSpool spool;
+    const auto extent = spool.commit(10, spool.row());
+    Worker worker(spool);
+    worker.fake->answers = {answer(SendResult::Outcome::retry_after),
+                            answer(SendResult::Outcome::retry_after),
+                            answer(SendResult::Outcome::delivered, 4)};
+    worker.worker->start();
+    const Slice slice = rest_of(*extent, 0);
+    worker.worker->enqueue({&slice, 1});
+    const Settlement settlement = worker.settlement();
+    CHECK(settlement.rejected == 4);
+    CHECK(settlement.reason == exporters::RejectReason::partial);
+    worker.worker->stop();
+    const ExporterFacts facts = worker.worker->facts();
+    CHECK(facts.requests == 3);
+    CHECK(facts.errors == 2);
+    CHECK(facts.last_error == "told so");
+    CHECK(facts.delivered == 6);
+    CHECK(facts.rejected[static_cast<std::size_t>(exporters::RejectReason::partial)] == 4);
+}
+
+TEST_CASE("a refused batch is settled as rejected") {
+    FakeSpool spool;
+    const auto extent = spool.commit(10, spool.row());
+    Worker worker(spool);
+    worker.fake->answers = {answer(SendResult::Outcome::rejected)};
+    worker.worker->start();
+    const Slice slice = rest_of(*extent, 0);
+    worker.worker->enqueue({&slice, 1});
+    CHECK(worker.settlement().rejected == 10);
+    worker.worker->stop();
+    CHECK(worker.worker->facts().state == ExporterFacts::State::rejecting);
+}
+
+TEST_CASE("stopping cancels what hangs, and what was not settled stays in the spool") {
+    FakeSpool spool;
+    const std::uint32_t row = spool.row();
+    const auto extent = spool.commit(10, row);
+    Worker worker(spool);
+    worker.fake->hold = true;
+    worker.worker->start();
+    const Slice slice = rest_of(*extent, 0);
+    worker.worker->enqueue({&slice, 1});
+    worker.fake->wait_for_calls(1);
+    CHECK_FALSE(worker.worker->idle());
+    worker.worker->stop();
+    worker.worker->stop();  // Safe twice.
+    CHECK(worker.inbox.take().empty());
+    CHECK(spool.share(row, 0).pending == 10);
+    CHECK(worker.worker->facts().errors ==
+          0);  // The cancelled call is not the destination's fault.
+    spool.restart();
+    CHECK(spool.spool->left_over().size() == 1);
+}
+
+TEST_CASE("a slow exporter does not delay another") {
+    FakeSpool spool;
+    const auto extent = spool.commit(10, spool.row());
+    Worker slow(spool, 0);
+    Worker fast(spool, 1);
+    slow.fake->hold = true;
+    slow.worker->start();
+    fast.worker->start();
+    const Slice slice = rest_of(*extent, 0);
+    slow.worker->enqueue({&slice, 1});
+    slow.fake->wait_for_calls(1);
+    for (int i = 0; i < 20; ++i) {
+        fast.worker->enqueue({&slice, 1});
+        CHECK(fast.settlement().slices[0].spans == 10);
+    }
+    CHECK(slow.inbox.take().empty());
+    slow.fake->let_go();
+    CHECK(slow.settlement().rejected == 0);
+    slow.worker->stop();
+    fast.worker->stop();
+}
