@@ -151,9 +151,16 @@ inline const Table* client() noexcept {
 }
 
 // False also for a span that a fork's child inherited: its buffer is not mapped there.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // A span without a record has no owner either.
+#endif
 inline bool recording(const Span& span) noexcept {
     return span.record != nullptr && *static_cast<const std::uint64_t*>(span.owner) == span.generation;
 }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 // In front of each record under construction, in a slot or on the heap: how many of its bytes are valid.
 inline constexpr std::size_t control_bytes = 64;

@@ -1,0 +1,28 @@
+# Other people's programs for unit_client's programs_test.cpp: a C program, a library without a client, its hosts.
+add_executable(client_c_api programs/client_c_api.c)
+set_target_properties(client_c_api PROPERTIES LINKER_LANGUAGE CXX)
+target_link_libraries(client_c_api PRIVATE oteld_client_static)
+
+add_library(client_library SHARED programs/client_library.cpp)
+target_link_libraries(client_library PRIVATE oteld_api)
+
+add_executable(client_host programs/client_host.cpp)
+add_executable(client_host_no_pie programs/client_host.cpp)
+set_target_properties(client_host_no_pie PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+target_compile_options(client_host_no_pie PRIVATE -fno-pie)
+target_link_options(client_host_no_pie PRIVATE -no-pie)
+foreach(host client_host client_host_no_pie)
+  target_link_libraries(${host} PRIVATE oteld_api client_library)
+  add_dependencies(${host} oteld_client_shared)
+endforeach()
+
+add_executable(client_plugin_host programs/client_plugin_host.cpp)
+target_link_libraries(client_plugin_host PRIVATE oteld_client_static)
+
+find_package(Threads REQUIRED)
+foreach(program client_c_api client_library client_host client_host_no_pie client_plugin_host)
+  target_link_libraries(${program} PRIVATE Threads::Threads)
+  set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests
+    LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+  add_dependencies(unit_client ${program})
+endforeach()
