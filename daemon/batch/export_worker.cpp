@@ -1,5 +1,7 @@
 #include "daemon/batch/export_worker.hpp"
 
+#include "exporters/encode.hpp"
+
 #include <chrono>
 #include <random>
 
@@ -116,6 +118,18 @@ void ExportWorker::deliver(exporters::Exporter& exporter, std::vector<Slice> sli
         batch.bytes += slice.bytes;
     }
     batch.runs = runs;
+    const auto* otlp = std::get_if<config::Otlp>(&settings_.what);
+    if (otlp == nullptr) return (void)deliver_part(exporter, batch, std::move(slices));
+    // Nearly always one part: the batch itself. Its parts settle in order, as a prefix of it.
+    bool kept = false;
+    exporters::divide(batch, otlp->request_bytes_max, [&](const exporters::Batch& part) {
+        if (!kept) kept = !deliver_part(exporter, part, take_front(slices, part.spans));
+    });
+}
+
+// False: the daemon stops, and what is left stays in the spool; the next daemon sends it.
+bool ExportWorker::deliver_part(exporters::Exporter& exporter, const exporters::Batch& batch,
+                                std::vector<Slice> slices) {
     Delivery delivery(batch.spans, settings_.retry, random_source());
     Delivery::Action action = delivery.resume(Delivery::Begin{}, now_ms());
     for (;;) {
@@ -131,8 +145,8 @@ void ExportWorker::deliver(exporters::Exporter& exporter, std::vector<Slice> sli
                              ? delivery.resume(Delivery::Woke{}, now_ms())
                              : delivery.resume(Delivery::Stopped{}, now_ms());
                 break;
-            case Kind::settle: return settle(std::move(slices), action);
-            case Kind::keep: return;  // It stays in the spool; the next daemon sends it.
+            case Kind::settle: settle(std::move(slices), action); return true;
+            case Kind::keep: return false;
         }
     }
 }

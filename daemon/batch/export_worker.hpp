@@ -69,6 +69,8 @@ public:
 private:
     void consume(exporters::Exporter& exporter);
     void deliver(exporters::Exporter& exporter, std::vector<Slice> slices);
+    [[nodiscard]] bool deliver_part(exporters::Exporter& exporter, const exporters::Batch& batch,
+                                    std::vector<Slice> slices);
     [[nodiscard]] bool sleep_until(exporters::Delivery::Time at);
     void note_answer(const exporters::SendResult& result, std::uint32_t attempts);
     void settle(std::vector<Slice> slices, const exporters::Delivery::Action& action);

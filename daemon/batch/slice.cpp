@@ -68,6 +68,24 @@ Slice beginning_of(const Slice& slice, std::uint32_t spans_max, std::uint64_t by
     return part;
 }
 
+std::vector<Slice> take_front(std::vector<Slice>& slices, std::uint32_t spans) {
+    std::vector<Slice> front;
+    std::size_t whole = 0;
+    while (spans != 0 && whole < slices.size()) {
+        Slice& next = slices[whole];
+        const Slice part = beginning_of(next, spans, ~0ULL);
+        front.push_back(part);
+        spans -= part.spans;
+        next.first += part.spans;
+        next.spans -= part.spans;
+        next.bytes -= part.bytes;
+        if (next.spans != 0) break;
+        ++whole;
+    }
+    slices.erase(slices.begin(), slices.begin() + static_cast<std::ptrdiff_t>(whole));
+    return front;
+}
+
 void append_runs(const Slice& slice, std::vector<exporters::SpanRun>& runs) {
     for_each_run(slice, [&runs](const exporters::SpanRun& run) { runs.push_back(run); });
 }

@@ -27,6 +27,9 @@ struct Slice {
 [[nodiscard]] Slice beginning_of(const Slice& slice, std::uint32_t spans_max,
                                  std::uint64_t bytes_max) noexcept;
 
+// Removes the first `spans` spans from a list of slices and returns them.
+[[nodiscard]] std::vector<Slice> take_front(std::vector<Slice>& slices, std::uint32_t spans);
+
 // Appends the runs of a slice.
 void append_runs(const Slice& slice, std::vector<exporters::SpanRun>& runs);
 

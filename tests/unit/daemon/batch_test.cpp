@@ -223,8 +223,13 @@ public:
 };
 
 struct Worker {
-    explicit Worker(FakeSpool& spool, std::size_t exporter = 0) : fake(new FakeExporter) {
+    explicit Worker(FakeSpool& spool, std::size_t exporter = 0,
+                    std::uint64_t request_bytes_max = 64 << 20)
+        : fake(new FakeExporter) {
         config::ExporterSettings settings;
+        settings.kind = config::ExporterSettings::Kind::otlp_http;
+        settings.what = config::Otlp{};
+        std::get<config::Otlp>(settings.what).request_bytes_max = request_bytes_max;
         settings.name = spool.exporters[exporter];
         settings.queue = queue(1, 1000);
         settings.retry.initial_interval = 1ms;
@@ -307,6 +312,32 @@ TEST_CASE("a batch is tried again until it is taken; a partial success counts wh
     CHECK(facts.last_error == "told so");
     CHECK(facts.delivered == 6);
     CHECK(facts.rejected[static_cast<std::size_t>(exporters::RejectReason::partial)] == 4);
+}
+
+TEST_CASE("a batch above the request limit is sent and settled in parts, in order") {
+    FakeSpool spool;
+    const std::uint32_t row = spool.row();
+    const auto first = spool.commit(10, row, 0, 1000);
+    const auto second = spool.commit(10, row, 1, 1000);
+    Worker worker(spool, 0, 4000);
+    worker.fake->answers = {answer(SendResult::Outcome::delivered),
+                            answer(SendResult::Outcome::rejected)};
+    worker.worker->start();
+    const Slice slices[] = {rest_of(*first, 0), rest_of(*second, 0)};
+    worker.worker->enqueue(slices);
+    Settler settler(*spool.spool);
+    for (std::uint32_t settled = 0; settled < 20;) {
+        const Settlement settlement = worker.settlement();
+        CHECK(spans_in(settlement.slices) <= 4);
+        settled += spans_in(settlement.slices);
+        settler.apply(settlement);
+        CHECK(settler.waiting() == 0);
+    }
+    worker.worker->stop();
+    CHECK(worker.fake->calls >= 6);
+    CHECK(spool.share(row, 0).pending == 0);
+    CHECK(spool.share(row, 0).rejected[0] > 0);
+    CHECK(spool.share(row, 0).rejected[0] <= 4);
 }
 
 TEST_CASE("a refused batch is settled as rejected") {
