@@ -3,6 +3,7 @@
 #include "shm/unique_fd.hpp"
 
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -42,6 +43,9 @@ bool Notifier::send(std::string_view message) const {
     const auto bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + socket_.size());
     const shm::UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     if (!fd) return false;
+    // A manager that does not read must not stop the thread that feeds status page and signals.
+    constexpr timeval wait_max{.tv_sec = 0, .tv_usec = 100'000};
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &wait_max, sizeof wait_max);
     return ::sendto(fd.get(), message.data(), message.size(), MSG_NOSIGNAL,
                     reinterpret_cast<const sockaddr*>(&address),
                     bytes) == static_cast<ssize_t>(message.size());
