@@ -23,8 +23,6 @@ def test_file_console_and_trace_store_receive_every_span(daemon, tmp_path):
     seen = seen_in_file(out)
     assert len(seen) == len({(span.thread, span.seq) for span in seen}) == SPANS + 5
     assert sum(span.unfinished for span in seen) == 5
-    some = next(span for span in seen if span.seq == 7 and span.thread == 0)
-    assert some.attributes["load.a0"] == "a string of some length" and some.attributes["load.a3"] is False
     # The console.
     assert len(re.findall(r"\bload\.seq\b", daemon.log_text())) == SPANS + 5
     # The store: each of these spans is a trace of its own.
