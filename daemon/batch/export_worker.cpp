@@ -187,8 +187,11 @@ void ExportWorker::settle(std::vector<Slice> slices, const Delivery::Action& act
         const std::lock_guard lock(mutex_);
         facts_.delivered += action.delivered;
         facts_.rejected[static_cast<std::size_t>(action.reason)] += action.rejected;
-        if (action.rejected != 0 && action.reason != exporters::RejectReason::partial)
+        if (action.rejected != 0 && action.reason != exporters::RejectReason::partial) {
             facts_.state = ExporterFacts::State::rejecting;
+            // More than the last answer: after how many tries and how long it was given up.
+            facts_.words = facts_.last_error = action.message;
+        }
     }
     inbox_.post({word_, std::move(slices), action.rejected, action.reason});
 }
