@@ -48,9 +48,9 @@ def rings(ring_dir):
     return ring_dir
 
 
-def status(oteld, rings):
-    done = subprocess.run([oteld, "status", "--json"], env={**os.environ, "OTELD_DIR": str(rings)}, capture_output=True,
-                          text=True, timeout=60)
+def status(image, inside):
+    """As the pod's startup probe asks: in the container, as its user. None: not up yet."""
+    done = image.execute(inside, "oteld", "status", "--json")
     return json.loads(done.stdout) if done.returncode in (0, 1) else None
 
 
@@ -68,13 +68,13 @@ def test_no_library_is_missing(image):
         assert done.returncode == 0 and "not found" not in done.stdout, done.stdout
 
 
-def test_a_sidecar_drains_an_application_in_another_container(image, rings, oteld, tmp_path):
+def test_a_sidecar_drains_an_application_in_another_container(image, rings, tmp_path):
     log = open(tmp_path / "oteld.log", "wb")
     daemon = image.start({"/run/oteld": rings}, stdout=log, stderr=log)
     try:
-        eventually(lambda: daemon.poll() is not None or status(oteld, rings), "the daemon in the container is up")
+        inside = eventually(lambda: first_process(daemon), "the container has a process")
+        eventually(lambda: daemon.poll() is not None or status(image, inside), "the daemon in the container is up")
         assert daemon.poll() is None, (tmp_path / "oteld.log").read_text()
-        inside = first_process(daemon)
 
         application = image.start({"/run/oteld": rings}, "load", "--spans", "500", "--rate", "500", "--service", "shop",
                                   user="4321:4321", stdout=subprocess.PIPE, text=True)
@@ -88,7 +88,7 @@ def test_a_sidecar_drains_an_application_in_another_container(image, rings, otel
         assert json.loads(application.stdout.read().splitlines()[-1])["ended"] == 500
 
         def delivered():
-            shop = [it for it in status(oteld, rings)["applications"] if it["service"] == "shop"]
+            shop = [it for it in status(image, inside)["applications"] if it["service"] == "shop"]
             return [(it["started"], share["delivered"], share["balance"]) for it in shop for share in it["exporters"]
                     ] == [(500, 500, 0)]
         eventually(delivered, "all 500 spans are delivered and the ledger balances")

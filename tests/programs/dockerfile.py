@@ -70,6 +70,14 @@ class Image:
                                  str(self.root), user or self.user, *variables, *words], **options)
 
 
+    def execute(self, pid, *command):
+        """A command in the running container whose first process this is, as its user (`kubectl exec`)."""
+        variables = [f"{name}={value}" for name, value in {"PATH": "/usr/bin:/bin", **self.environment}.items()]
+        return subprocess.run(["nsenter", "--target", str(pid), "--mount", "--pid", "--ipc", "chroot",
+                               f"--userspec={self.user}", "--groups=", str(self.root), "env", "-i", *variables, *command],
+                              capture_output=True, text=True, timeout=60)
+
+
 def first_process(container):
     """The process id, as seen here, of the container's process 1."""
     children = pathlib.Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text().split()
