@@ -31,11 +31,12 @@ DaemonClock calibrated(const shm::ControlPageFile& control) {
 
 constexpr seconds anchor_interval{1};
 constexpr seconds snapshot_interval{1};
-constexpr milliseconds snapshot_interval_busy{
-    250};  // While something moves, so that `oteld status` is fresh.
+// While something moves, so that `oteld status` is fresh.
+constexpr milliseconds snapshot_interval_busy{250};
 constexpr seconds trim_after{5};
-constexpr seconds closing_max{
-    3};  // Rings that never fall silent do not keep the daemon from stopping.
+// Rings that never fall silent do not keep the daemon from stopping.
+constexpr seconds closing_max{3};
+constexpr nanoseconds closing_nap_max = milliseconds(5);
 
 }  // namespace
 
@@ -88,7 +89,10 @@ void DrainThread::run() {
         if (stopping || intake_closed() || now - last_snapshot_ >= snapshot_interval)
             publish_snapshot(now);
         if (stopping) return;
-        parts_.control.sleep(ticket, nap_.next(now));
+        const Time nap = nap_.next(now);
+        parts_.control.sleep(ticket, closing_.load(std::memory_order_relaxed)
+                                         ? std::min(nap, closing_nap_max)
+                                         : nap);
     }
 }
 

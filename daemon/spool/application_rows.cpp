@@ -21,7 +21,7 @@ template <std::size_t N>
 void set_text(Journal& journal, char (&text)[N], std::string_view value) {
     static_assert(N % 8 == 0);
     char padded[N] = {};
-    std::memcpy(padded, value.data(), std::min(value.size(), N - 1));
+    value.copy(padded, N - 1);
     for (std::size_t i = 0; i < N; i += 8) {
         std::uint64_t word;
         std::memcpy(&word, padded + i, 8);

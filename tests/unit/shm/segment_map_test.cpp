@@ -202,12 +202,14 @@ TEST_CASE("a fault outside every segment is still fatal") {
     if (child == 0) {
         ::alarm(20);
         const char value = memory[0];
-        ::_exit(value == 0 ? 1 : 2);
+        ::_exit(value == 0 ? 70 : 71);
     }
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
-    CHECK(WIFSIGNALED(status));
-    CHECK(WTERMSIG(status) == SIGBUS);
+    // Killed by it, or ended by the handler that a sanitizer had installed before ours: not read on.
+    const bool fatal = WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS : WEXITSTATUS(status) < 70;
+    CHECK(fatal);
+    CHECK(status != 0);
     ::close(fd);
 }
 
