@@ -5,7 +5,7 @@
 // --progress names a file with one 64-bit count: spans whose end has returned. It is mapped, so it is right even
 // when the program is killed. The last line on standard output is JSON: {"ended":N}.
 
-#include <oteld/api.hpp>
+#include <oteld/client.hpp>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -120,6 +120,8 @@ int main(int count, char** arguments) {
             return 2;
         }
     }
+    const oteld::TracerProvider provider{oteld::Settings{}.service("orders", "1.4.0")};
+    provider.make_global();
     ended_count = map_progress(progress);
     const auto until = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(seconds));
     std::vector<std::thread> workers;
