@@ -626,7 +626,9 @@ shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& sl
     bank->next_bank = thread.lane->next_bank;
     thread.lane->next_bank = bank;
     owner = bank;
-    return bank->slots.take(0, slot);
+    if (shm::SlotControl* control = bank->slots.take(0, slot)) return control;
+    // The bank of a thread that ended with all of its spans open. It is ours now; the next one may have room.
+    return take_bank_slot(thread, owner, slot);
 }
 
 void wake_daemon(Process& process) noexcept {
