@@ -42,6 +42,18 @@ struct ForkPage {
 constinit std::atomic<ForkPage*> fork_page{nullptr};
 constinit std::atomic<std::uint64_t> generations{0};
 
+// Nobody expects that starting or ending a span changes errno.
+class ErrnoKept {
+public:
+    ErrnoKept() noexcept : before_(errno) {}
+    ~ErrnoKept() { errno = before_; }
+    ErrnoKept(const ErrnoKept&) = delete;
+    ErrnoKept& operator=(const ErrnoKept&) = delete;
+
+private:
+    int before_;
+};
+
 class SignalsBlocked {
 public:
     SignalsBlocked() noexcept {
@@ -54,6 +66,7 @@ public:
     SignalsBlocked& operator=(const SignalsBlocked&) = delete;
 
 private:
+    ErrnoKept errno_;
     sigset_t before_;
 };
 
@@ -73,6 +86,7 @@ public:
 ForkPage* the_fork_page() noexcept {
     ForkPage* page = fork_page.load(std::memory_order_acquire);
     if (page != nullptr) return page;
+    const ErrnoKept kept;
     const auto bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
     void* fresh = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (fresh == MAP_FAILED) return nullptr;
@@ -127,9 +141,10 @@ void map_control(Process& process, const shm::RingDirectory& directory) noexcept
 }
 
 bool same_generation(const Process& process) noexcept {
-    const shm::ControlPage* page = process.control.load(std::memory_order_relaxed);
-    if (process.segments.empty() || page == nullptr) return false;
-    const std::uint64_t current = __atomic_load_n(&process.segments.front()->segment.daemon->control_generation, __ATOMIC_RELAXED);
+    const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
+    const shm::DaemonSegment* first = process.first_daemon.load(std::memory_order_acquire);
+    if (first == nullptr || page == nullptr) return false;
+    const std::uint64_t current = __atomic_load_n(&first->control_generation, __ATOMIC_RELAXED);
     return current == 0 || current == page->generation;
 }
 
@@ -285,8 +300,12 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
     entry->data_bytes = geometry.data_bytes;
     process.bytes += bytes;
     process.segments.push_back(entry.get());
-    if (process.segments.size() == 1) process.counters.store(entry->segment.header, std::memory_order_release);
-    else process.count(shm::ProcessCounter::growths);
+    if (process.segments.size() == 1) {  // Release: spans on other threads read them without the mutex.
+        process.first_daemon.store(entry->segment.daemon, std::memory_order_release);
+        process.counters.store(entry->segment.header, std::memory_order_release);
+    } else {
+        process.count(shm::ProcessCounter::growths);
+    }
     if (reclaimed.files != 0) {
         process.count(shm::ProcessCounter::reclaimed_files, reclaimed.files);
         process.count(shm::ProcessCounter::reclaimed_spans, reclaimed.spans);
@@ -459,7 +478,7 @@ void register_resource(Process& process, const Provider* provider) {
 // Called with the mutex held.
 void register_scope(Process& process, Scope& scope) {
     const Provider* provider = scope.own != nullptr ? scope.own : global_provider();
-    scope.active.store(provider, std::memory_order_relaxed);
+    scope.active.store(provider, std::memory_order_release);  // Pairs with prepare(), which looks at it before the mutex.
     register_resource(process, provider);
     const std::size_t known = process.scopes.size();
     const TableItem item = scope_item(process, scope, known);
@@ -548,7 +567,8 @@ Process* this_process() noexcept {
 }
 
 Lane* prepare(Thread& thread, Scope& scope) noexcept {
-    const Provider* provider = scope.active.load(std::memory_order_relaxed);
+    // Acquire: pairs with register_scope() on another thread.
+    const Provider* provider = scope.active.load(std::memory_order_acquire);
     if (provider != nullptr && provider->sampler.disabled && provider == (scope.own != nullptr ? scope.own : global_provider())) {
         return nullptr;
     }
@@ -632,6 +652,7 @@ shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& sl
 }
 
 void wake_daemon(Process& process) noexcept {
+    const ErrnoKept kept;
     const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
     const std::uint64_t now = clock_ns(CLOCK_MONOTONIC_COARSE);
     if ((page == nullptr || !same_generation(process)) && now >= process.control_retry_at_ns.load(std::memory_order_relaxed)) {

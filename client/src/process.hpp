@@ -63,6 +63,7 @@ struct Process {
     bool growth = true;
     std::atomic<std::uint64_t> retry_at_ns{0};      // CLOCK_MONOTONIC_COARSE: when to look for a directory again.
     std::atomic<shm::SegmentHeader*> counters{nullptr};  // Of the first segment.
+    std::atomic<const shm::DaemonSegment*> first_daemon{nullptr};  // Likewise.
     std::atomic<const shm::ControlPage*> control{nullptr};
     std::atomic<std::uint64_t> control_retry_at_ns{0};  // CLOCK_MONOTONIC_COARSE: when to look for a daemon's page again.
     std::uint64_t control_inode = 0;

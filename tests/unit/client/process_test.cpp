@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <thread>
 
@@ -238,6 +239,33 @@ TEST_CASE("a process that exits leaves its open spans open, and records in stati
     REQUIRE(rings.open.size() == 1);
     CHECK(rings.open[0].name == "never ends");
     CHECK(rings.open[0].at("a") == "1");
+}
+
+TEST_CASE("starting, growing and ending spans leaves errno alone") {
+    const Rings rings = in_child([] {
+        errno = 77;
+        std::vector<Span> held;
+        held.reserve(300);
+        for (int i = 0; i < 30000; ++i) {  // The first segment, larger lanes, a full ring, banks, the heap.
+            auto span = test_tracer().span("s");
+            if (i < 200) held.push_back(std::move(span));
+            EXPECT(errno == 77);
+        }
+        held[0].set("text", std::string(100000, 'x'));
+        held.clear();
+        EXPECT(errno == 77);
+    });
+    CHECK(rings.segments.size() > 2);
+    CHECK(rings.malformed == 0);
+}
+
+TEST_CASE("what stands in the client's way does not show in errno either") {
+    const RingDirectory directory;
+    run_child(directory.path() + "/missing", [] {
+        errno = 77;
+        EXPECT(!test_tracer().span("s").recording());
+        EXPECT(errno == 77);
+    }).clean();
 }
 
 namespace {
