@@ -4,8 +4,9 @@
 // Threads: the lane's owner only.
 // Never: blocks, allocates, or believes the daemon's cursor beyond what it can at most free.
 //
-// `limit` is not the end of the lane but the next place where something has to be looked at: the end of the lap,
-// the end of the known room, or a mark (a half, three quarters) where a sleeping daemon is woken. One compare.
+// `limit` is not the end of the lane but the next place where something has to be looked at: the
+// end of the lap, the end of the known room, or a mark (a half, three quarters) where a sleeping
+// daemon is woken. One compare.
 #pragma once
 
 #include "oteld/detail/record.hpp"
@@ -16,18 +17,19 @@
 namespace oteld::shm {
 
 struct LaneWriter {
-    std::uint64_t cursor;             // Where the next record goes; monotonic.
+    std::uint64_t cursor;  // Where the next record goes; monotonic.
     std::uint64_t limit;
     std::uint8_t* data;
-    std::uint64_t bytes;              // A power of two.
+    std::uint64_t bytes;  // A power of two.
     LaneProducer* producer;
     const DaemonLane* daemon;
-    std::uint64_t read_seen;          // The daemon's cursor as last believed.
-    std::uint64_t bell_at;            // `read_seen` at the time of the last bell ...
-    std::uint32_t bells;              // ... and how many marks have been rung since.
+    std::uint64_t read_seen;  // The daemon's cursor as last believed.
+    std::uint64_t bell_at;    // `read_seen` at the time of the last bell ...
+    std::uint32_t bells;      // ... and how many marks have been rung since.
 
     // Continues where an earlier owner stopped. Cursors outlive owners.
-    void initialise(std::uint8_t* lane_data, std::uint64_t lane_bytes, LaneProducer* producer_page, const DaemonLane* daemon_lane) noexcept {
+    void initialise(std::uint8_t* lane_data, std::uint64_t lane_bytes, LaneProducer* producer_page,
+                    const DaemonLane* daemon_lane) noexcept {
         data = lane_data;
         bytes = lane_bytes;
         producer = producer_page;
@@ -42,7 +44,8 @@ struct LaneWriter {
         return data + (cursor & (bytes - 1));
     }
 
-    // Hands the claimed record over. Release: pairs with the acquire in the daemon's lane_reader.hpp.
+    // Hands the claimed record over. Release: pairs with the acquire in the daemon's
+    // lane_reader.hpp.
     void publish(std::uint64_t record_bytes) noexcept {
         cursor += record_bytes;
         __atomic_store_n(&producer->write_cursor, cursor, __ATOMIC_RELEASE);
@@ -50,13 +53,16 @@ struct LaneWriter {
 
     enum class Room { ok, full };
     // The slow half of claim(): looks at the daemon's cursor, ends the lap, finds the next mark.
-    // `ring_bell` is set when the record passes a mark that has not been rung since the daemon last read.
+    // `ring_bell` is set when the record passes a mark that has not been rung since the daemon last
+    // read.
     Room make_room(std::uint64_t record_bytes, bool& ring_bell) noexcept {
         // Acquire: pairs with the daemon's release of its cursor; it has copied what it frees.
-        const std::uint64_t read_untrusted = __atomic_load_n(&daemon->read_cursor, __ATOMIC_ACQUIRE);
+        const std::uint64_t read_untrusted =
+            __atomic_load_n(&daemon->read_cursor, __ATOMIC_ACQUIRE);
         if (read_untrusted >= read_seen && read_untrusted <= cursor) read_seen = read_untrusted;
         const std::uint64_t lap_left = bytes - (cursor & (bytes - 1));
-        const std::uint64_t needed = record_bytes > lap_left ? lap_left + record_bytes : record_bytes;
+        const std::uint64_t needed =
+            record_bytes > lap_left ? lap_left + record_bytes : record_bytes;
         ring_bell = passes_mark(cursor + needed);
         if (record_bytes > bytes || cursor + needed - read_seen > bytes) return Room::full;
         if (record_bytes > lap_left) put_pad(lap_left);
@@ -69,7 +75,9 @@ struct LaneWriter {
 
 private:
     [[nodiscard]] std::uint64_t half() const noexcept { return read_seen + bytes / 2; }
-    [[nodiscard]] std::uint64_t three_quarters() const noexcept { return read_seen + bytes / 4 * 3; }
+    [[nodiscard]] std::uint64_t three_quarters() const noexcept {
+        return read_seen + bytes / 4 * 3;
+    }
     [[nodiscard]] std::uint64_t next_mark(std::uint64_t after) const noexcept {
         if (after <= half()) return half();
         if (after <= three_quarters()) return three_quarters();
@@ -86,7 +94,8 @@ private:
         return true;
     }
     void put_pad(std::uint64_t pad_bytes) noexcept {
-        const detail::RecordPrefix pad{static_cast<std::uint32_t>(pad_bytes), static_cast<std::uint8_t>(detail::RecordType::pad), 0,
+        const detail::RecordPrefix pad{static_cast<std::uint32_t>(pad_bytes),
+                                       static_cast<std::uint8_t>(detail::RecordType::pad), 0,
                                        sizeof(detail::RecordPrefix)};
         std::memcpy(data + (cursor & (bytes - 1)), &pad, sizeof pad);
         publish(pad_bytes);

@@ -21,7 +21,9 @@
 namespace oteld::shm {
 namespace {
 
-std::uint64_t rounded(std::uint64_t bytes, std::uint64_t to) noexcept { return (bytes + to - 1) / to * to; }
+std::uint64_t rounded(std::uint64_t bytes, std::uint64_t to) noexcept {
+    return (bytes + to - 1) / to * to;
+}
 
 CreateError from_errno(int error) noexcept {
     switch (error) {
@@ -42,7 +44,8 @@ int open_directory(const char* path) noexcept {
     return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 }
 
-// Makes its pages present, so that the span path takes no page fault. Older kernels: touch each page.
+// Makes its pages present, so that the span path takes no page fault. Older kernels: touch each
+// page.
 void populate(std::uint8_t* address, std::uint64_t bytes, std::uint64_t page) noexcept {
     if (madvise(address, bytes, MADV_POPULATE_WRITE) == 0) return;
     for (std::uint64_t at = 0; at < bytes; at += page) {
@@ -51,11 +54,14 @@ void populate(std::uint8_t* address, std::uint64_t bytes, std::uint64_t page) no
     }
 }
 
-bool map_piece(const Segment& segment, std::uint64_t memory_offset, std::uint64_t file_offset, std::uint64_t bytes) noexcept {
+bool map_piece(const Segment& segment, std::uint64_t memory_offset, std::uint64_t file_offset,
+               std::uint64_t bytes) noexcept {
     std::uint8_t* want = segment.base + memory_offset;
-    void* got = mmap(want, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, segment.fd, static_cast<off_t>(file_offset));
+    void* got = mmap(want, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, segment.fd,
+                     static_cast<off_t>(file_offset));
     if (got == MAP_FAILED) return false;
-    // A child must not write into its parent's ring: it finds its lane state empty and makes a ring of its own.
+    // A child must not write into its parent's ring: it finds its lane state empty and makes a ring
+    // of its own.
     if (madvise(want, bytes, MADV_DONTFORK) != 0) return false;
     populate(want, bytes, segment.page_bytes);
     return true;
@@ -63,7 +69,8 @@ bool map_piece(const Segment& segment, std::uint64_t memory_offset, std::uint64_
 
 bool map_private_page(const Segment& segment, std::uint32_t lane) noexcept {
     std::uint8_t* want = segment.private_page(lane);
-    void* got = mmap(want, segment.page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    void* got = mmap(want, segment.page_bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (got == MAP_FAILED || madvise(want, segment.page_bytes, MADV_WIPEONFORK) != 0) return false;
     want[0] = 0;  // Present from the start.
     return true;
@@ -71,12 +78,14 @@ bool map_private_page(const Segment& segment, std::uint32_t lane) noexcept {
 
 bool map_segment(Segment& segment, std::uint32_t lanes, std::uint64_t file_stride) noexcept {
     const std::uint64_t bytes = segment.lanes_offset + lanes * segment.stride;
-    void* base = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* base =
+        mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) return false;
     segment.base = static_cast<std::uint8_t*>(base);
     if (!map_piece(segment, 0, 0, segment.lanes_offset)) return false;
     for (std::uint32_t i = 0; i < lanes; ++i) {
-        if (!map_piece(segment, segment.lanes_offset + i * segment.stride, segment.lanes_offset + i * file_stride, file_stride) ||
+        if (!map_piece(segment, segment.lanes_offset + i * segment.stride,
+                       segment.lanes_offset + i * file_stride, file_stride) ||
             !map_private_page(segment, i)) {
             return false;
         }
@@ -94,15 +103,19 @@ void read_boot_id(std::uint8_t (&id)[16]) noexcept {
     for (ssize_t i = 0; i < got && digits < 32; ++i) {
         const char c = text[i];
         unsigned value = 0;
-        if (c >= '0' && c <= '9') value = static_cast<unsigned>(c - '0');
-        else if (c >= 'a' && c <= 'f') value = static_cast<unsigned>(c - 'a' + 10);
-        else continue;
+        if (c >= '0' && c <= '9')
+            value = static_cast<unsigned>(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            value = static_cast<unsigned>(c - 'a' + 10);
+        else
+            continue;
         id[digits / 2] = static_cast<std::uint8_t>(id[digits / 2] << 4 | value);
         ++digits;
     }
 }
 
-void fill_header(const Geometry& geometry, const SegmentIdentity& identity, Segment& segment) noexcept {
+void fill_header(const Geometry& geometry, const SegmentIdentity& identity,
+                 Segment& segment) noexcept {
     SegmentHeader& header = *segment.header;
     header.magic = segment_magic;
     header.major = layout_major;
@@ -113,8 +126,10 @@ void fill_header(const Geometry& geometry, const SegmentIdentity& identity, Segm
     header.lane_count = geometry.lanes;
     header.tables_offset = segment.tables_offset;
     header.tables_bytes = segment.tables_bytes;
-    header.daemon_offset = static_cast<std::uint64_t>(reinterpret_cast<std::uint8_t*>(segment.daemon) - segment.base);
-    header.daemon_bytes = rounded(sizeof(DaemonSegment) + geometry.lanes * sizeof(DaemonLane), segment.page_bytes);
+    header.daemon_offset =
+        static_cast<std::uint64_t>(reinterpret_cast<std::uint8_t*>(segment.daemon) - segment.base);
+    header.daemon_bytes =
+        rounded(sizeof(DaemonSegment) + geometry.lanes * sizeof(DaemonLane), segment.page_bytes);
     header.lanes_offset = segment.lanes_offset;
     header.lane_stride = geometry.lane_stride(segment.page_bytes);
     std::memcpy(header.slot_count, geometry.slot_count, sizeof header.slot_count);
@@ -153,28 +168,35 @@ bool lock_file(int fd) noexcept {
 
 CreateError check_file_size_limit(std::uint64_t bytes) noexcept {
     struct rlimit limit {};  // Beyond it posix_fallocate raises SIGXFSZ.
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes) {
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        limit.rlim_cur < bytes) {
         return CreateError::file_size_limit;
     }
     return CreateError::none;
 }
 
 // A file of this user's that nobody holds: no lane word with an owner, no lock on the file.
-bool dead_segment(int fd, const SegmentHeader& header, const std::uint8_t* map, std::uint64_t bytes, std::uint64_t& spans) noexcept {
+bool dead_segment(int fd, const SegmentHeader& header, const std::uint8_t* map, std::uint64_t bytes,
+                  std::uint64_t& spans) noexcept {
     struct flock lock {};
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
     if (fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type != F_UNLCK) return false;
     spans = 0;
     for (std::uint32_t i = 0; i < header.lane_count; ++i) {
-        const std::uint64_t producer = header.lanes_offset + i * header.lane_stride + header.producer_offset;
-        const std::uint64_t daemon = header.daemon_offset + sizeof(DaemonSegment) + i * sizeof(DaemonLane);
-        if (producer > bytes - sizeof(LaneProducer) || daemon > bytes - sizeof(DaemonLane)) return false;
+        const std::uint64_t producer =
+            header.lanes_offset + i * header.lane_stride + header.producer_offset;
+        const std::uint64_t daemon =
+            header.daemon_offset + sizeof(DaemonSegment) + i * sizeof(DaemonLane);
+        if (producer > bytes - sizeof(LaneProducer) || daemon > bytes - sizeof(DaemonLane))
+            return false;
         LaneProducer lane;
         DaemonLane drained;
         std::memcpy(&lane, map + producer, sizeof lane);
         std::memcpy(&drained, map + daemon, sizeof drained);
-        if ((lane.lock_words[0] & lock_tid_mask) != 0 && (lane.lock_words[0] & lock_owner_died) == 0) return false;
+        if ((lane.lock_words[0] & lock_tid_mask) != 0 &&
+            (lane.lock_words[0] & lock_owner_died) == 0)
+            return false;
         if (lane.ended > drained.drained) spans += lane.ended - drained.drained;
     }
     return true;
@@ -209,14 +231,17 @@ bool examine(int directory, const char* name, Candidate& candidate) noexcept {
         if (map != MAP_FAILED) {
             SegmentHeader header;
             std::memcpy(&header, map, sizeof header);
-            if (header.magic == segment_magic && header.major == layout_major && header.lane_count <= lanes_max &&
-                header.file_bytes == bytes && header.lane_stride <= bytes && header.lanes_offset <= bytes &&
+            if (header.magic == segment_magic && header.major == layout_major &&
+                header.lane_count <= lanes_max && header.file_bytes == bytes &&
+                header.lane_stride <= bytes && header.lanes_offset <= bytes &&
                 header.producer_offset <= bytes && header.daemon_offset <= bytes) {
-                dead = dead_segment(fd, header, static_cast<const std::uint8_t*>(map), bytes, candidate.spans);
+                dead = dead_segment(fd, header, static_cast<const std::uint8_t*>(map), bytes,
+                                    candidate.spans);
             }
             munmap(map, bytes);
         }
-        candidate.age_key = static_cast<std::uint64_t>(file.st_ctim.tv_sec) * 1000000000U + static_cast<std::uint64_t>(file.st_ctim.tv_nsec);
+        candidate.age_key = static_cast<std::uint64_t>(file.st_ctim.tv_sec) * 1000000000U +
+                            static_cast<std::uint64_t>(file.st_ctim.tv_nsec);
         candidate.bytes = bytes;
     }
     close(fd);
@@ -238,11 +263,14 @@ bool oldest_dead(int directory, std::span<const FileId> own, Candidate& oldest) 
     int looked_at = 0;
     while (const dirent* entry = readdir(list)) {
         const std::size_t length = std::strlen(entry->d_name);
-        if (length != 32 + sizeof ring_suffix - 1 || std::strcmp(entry->d_name + 32, ring_suffix) != 0) continue;
+        if (length != 32 + sizeof ring_suffix - 1 ||
+            std::strcmp(entry->d_name + 32, ring_suffix) != 0)
+            continue;
         if (++looked_at > looked_at_max) break;
         Candidate candidate{};
         if (is_own(directory, entry->d_name, own)) continue;
-        if (examine(directory, entry->d_name, candidate) && (!found || candidate.age_key < oldest.age_key)) {
+        if (examine(directory, entry->d_name, candidate) &&
+            (!found || candidate.age_key < oldest.age_key)) {
             oldest = candidate;
             found = true;
         }
@@ -285,17 +313,19 @@ CreateError open_ring_directory(RingDirectory& directory, const char* preferred)
 
 std::uint64_t Geometry::lane_stride(std::uint64_t page) const noexcept {
     std::uint64_t slots = 0;
-    for (std::uint32_t i = 0; i < slot_classes; ++i) slots += static_cast<std::uint64_t>(slot_count[i]) * slot_bytes[i];
+    for (std::uint32_t i = 0; i < slot_classes; ++i)
+        slots += static_cast<std::uint64_t>(slot_count[i]) * slot_bytes[i];
     return rounded(slots, page) + rounded(data_bytes, page) + rounded(sizeof(LaneProducer), page);
 }
 
 std::uint64_t Geometry::file_bytes(std::uint64_t page) const noexcept {
     return rounded(sizeof(SegmentHeader), page) + rounded(tables_bytes, page) +
-           rounded(sizeof(DaemonSegment) + lanes * sizeof(DaemonLane), page) + lanes * lane_stride(page);
+           rounded(sizeof(DaemonSegment) + lanes * sizeof(DaemonLane), page) +
+           lanes * lane_stride(page);
 }
 
-CreateError create_segment(const RingDirectory& directory, const Geometry& geometry, const SegmentIdentity& identity,
-                           Segment& segment) noexcept {
+CreateError create_segment(const RingDirectory& directory, const Geometry& geometry,
+                           const SegmentIdentity& identity, Segment& segment) noexcept {
     const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
     const std::uint64_t file_stride = geometry.lane_stride(page);
     segment = {};
@@ -309,21 +339,26 @@ CreateError create_segment(const RingDirectory& directory, const Geometry& geome
     segment.lanes_offset = segment.file_bytes - geometry.lanes * file_stride;
     segment.producer_offset = file_stride - rounded(sizeof(LaneProducer), page);
     segment.data_offset = segment.producer_offset - rounded(geometry.data_bytes, page);
-    if (const CreateError error = check_file_size_limit(segment.file_bytes); error != CreateError::none) return error;
+    if (const CreateError error = check_file_size_limit(segment.file_bytes);
+        error != CreateError::none)
+        return error;
 
     char temporary[48];
     file_name(identity, temporary_suffix, temporary);
-    // Without /proc a nameless file cannot be given its name later: take a temporary one, which the daemon cleans up.
-    if (access("/proc/self/fd", X_OK) == 0) segment.fd = openat(directory.fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    // Without /proc a nameless file cannot be given its name later: take a temporary one, which the
+    // daemon cleans up.
+    if (access("/proc/self/fd", X_OK) == 0)
+        segment.fd = openat(directory.fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (segment.fd < 0) {
-        segment.fd = openat(directory.fd, temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        segment.fd = openat(directory.fd, temporary,
+                            O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (segment.fd < 0) return from_errno(errno);
         segment.temporary = true;
     }
     const int error = posix_fallocate(segment.fd, 0, static_cast<off_t>(segment.file_bytes));
     struct stat facts {};
-    if (error != 0 || !map_segment(segment, geometry.lanes, file_stride) || fstat(segment.fd, &facts) != 0 ||
-        !lock_file(segment.fd)) {
+    if (error != 0 || !map_segment(segment, geometry.lanes, file_stride) ||
+        fstat(segment.fd, &facts) != 0 || !lock_file(segment.fd)) {
         if (segment.temporary) unlinkat(directory.fd, temporary, 0);
         unmap_segment(segment);
         return error != 0 ? from_errno(error) : CreateError::io;
@@ -337,7 +372,8 @@ CreateError create_segment(const RingDirectory& directory, const Geometry& geome
     return CreateError::none;
 }
 
-CreateError publish_segment(const RingDirectory& directory, const SegmentIdentity& identity, Segment& segment) noexcept {
+CreateError publish_segment(const RingDirectory& directory, const SegmentIdentity& identity,
+                            Segment& segment) noexcept {
     char name[48];
     char self[40];
     file_name(identity, ring_suffix, name);
@@ -346,40 +382,52 @@ CreateError publish_segment(const RingDirectory& directory, const SegmentIdentit
     if (segment.temporary) {
         char temporary[48];
         file_name(identity, temporary_suffix, temporary);
-        return renameat(directory.fd, temporary, directory.fd, name) == 0 ? CreateError::none : from_errno(errno);
+        return renameat(directory.fd, temporary, directory.fd, name) == 0 ? CreateError::none
+                                                                          : from_errno(errno);
     }
-    return linkat(AT_FDCWD, self, directory.fd, name, AT_SYMLINK_FOLLOW) == 0 ? CreateError::none : from_errno(errno);
+    return linkat(AT_FDCWD, self, directory.fd, name, AT_SYMLINK_FOLLOW) == 0 ? CreateError::none
+                                                                              : from_errno(errno);
 }
 
 void unmap_segment(Segment& segment) noexcept {
-    if (segment.base != nullptr) munmap(segment.base, segment.lanes_offset + segment.lanes * segment.stride);
+    if (segment.base != nullptr)
+        munmap(segment.base, segment.lanes_offset + segment.lanes * segment.stride);
     if (segment.fd >= 0) close(segment.fd);
     segment = {};
 }
 
-bool append_table(Segment& segment, TableKind kind, std::uint16_t index, std::uint16_t resource, const void* schema_url,
-                  std::size_t schema_url_bytes, const void* message, std::size_t message_bytes) noexcept {
+bool append_table(Segment& segment, TableKind kind, std::uint16_t index, std::uint16_t resource,
+                  const void* schema_url, std::size_t schema_url_bytes, const void* message,
+                  std::size_t message_bytes) noexcept {
     const std::uint64_t bytes = table_entry_bytes(schema_url_bytes, message_bytes);
-    if (schema_url_bytes > UINT16_MAX || bytes > segment.tables_bytes - segment.tables_end) return false;
+    if (schema_url_bytes > UINT16_MAX || bytes > segment.tables_bytes - segment.tables_end)
+        return false;
     std::uint8_t* at = segment.base + segment.tables_offset + segment.tables_end;
-    const TableEntry entry{static_cast<std::uint32_t>(bytes), static_cast<std::uint16_t>(kind), index, resource,
-                           static_cast<std::uint16_t>(schema_url_bytes), static_cast<std::uint32_t>(message_bytes)};
+    const TableEntry entry{static_cast<std::uint32_t>(bytes),
+                           static_cast<std::uint16_t>(kind),
+                           index,
+                           resource,
+                           static_cast<std::uint16_t>(schema_url_bytes),
+                           static_cast<std::uint32_t>(message_bytes)};
     std::memcpy(at, &entry, sizeof entry);
     if (schema_url_bytes != 0) std::memcpy(at + sizeof entry, schema_url, schema_url_bytes);
-    if (message_bytes != 0) std::memcpy(at + sizeof entry + schema_url_bytes, message, message_bytes);
+    if (message_bytes != 0)
+        std::memcpy(at + sizeof entry + schema_url_bytes, message, message_bytes);
     segment.tables_end += bytes;
     // Release: pairs with the daemon's acquire; the entry is complete before its end is seen.
     __atomic_store_n(&segment.header->tables_end, segment.tables_end, __ATOMIC_RELEASE);
     return true;
 }
 
-Reclaimed reclaim_dead_segments(const RingDirectory& directory, std::uint64_t bytes_wanted, std::span<const FileId> own) noexcept {
+Reclaimed reclaim_dead_segments(const RingDirectory& directory, std::uint64_t bytes_wanted,
+                                std::span<const FileId> own) noexcept {
     Reclaimed reclaimed;
     constexpr int rounds_max = 64;  // Bounded work in an application's slow path.
     std::uint64_t bytes = 0;
     for (int i = 0; i < rounds_max && bytes < bytes_wanted; ++i) {
         Candidate oldest{};
-        if (!oldest_dead(directory.fd, own, oldest) || unlinkat(directory.fd, oldest.name, 0) != 0) break;
+        if (!oldest_dead(directory.fd, own, oldest) || unlinkat(directory.fd, oldest.name, 0) != 0)
+            break;
         bytes += oldest.bytes;
         ++reclaimed.files;
         reclaimed.spans += oldest.spans;

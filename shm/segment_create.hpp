@@ -1,19 +1,22 @@
-// Creates a segment file complete and maps it: the client's half of shm. The daemon's half is segment_map.hpp.
+// Creates a segment file complete and maps it: the client's half of shm. The daemon's half is
+// segment_map.hpp.
 //
-// Used by: the client's slow path. Threads: any; functions without state. System calls only, no Boost, no libc
-// beyond the C library's wrappers. Never leaves a half-made file under a `.ring` name, never raises SIGBUS,
-// SIGXFSZ or the out-of-memory killer in the application: it looks before it allocates.
+// Used by: the client's slow path. Threads: any; functions without state. System calls only, no
+// Boost, no libc beyond the C library's wrappers. Never leaves a half-made file under a `.ring`
+// name, never raises SIGBUS, SIGXFSZ or the out-of-memory killer in the application: it looks
+// before it allocates.
 //
-// In memory each lane is followed by one private page that the file does not have: it holds what a fork's child
-// must find empty (MADV_WIPEONFORK) and what the daemon must not see. The lane's robust mutex straddles the
-// boundary: its first 8 bytes are the last of the producer page, the rest (libc's list pointers) is private.
+// In memory each lane is followed by one private page that the file does not have: it holds what a
+// fork's child must find empty (MADV_WIPEONFORK) and what the daemon must not see. The lane's
+// robust mutex straddles the boundary: its first 8 bytes are the last of the producer page, the
+// rest (libc's list pointers) is private.
 #pragma once
 
 #include "shm/layout.hpp"
 
+#include <sys/types.h>
 #include <cstdint>
 #include <span>
-#include <sys/types.h>
 
 namespace oteld::shm {
 
@@ -21,17 +24,20 @@ inline constexpr std::size_t path_bytes_max = 256;
 
 // The ring directory, as a client finds it. Never created by a client.
 struct RingDirectory {
-    int fd = -1;               // Open while a segment is being made, else -1.
-    bool group_readable = false;  // setgid: files are 0660 and the daemon's group can drain them; else 0600.
+    int fd = -1;  // Open while a segment is being made, else -1.
+    bool group_readable =
+        false;  // setgid: files are 0660 and the daemon's group can drain them; else 0600.
     uid_t owner = 0;
-    std::uint64_t bytes = 0;   // Of its file system ...
+    std::uint64_t bytes = 0;  // Of its file system ...
     std::uint64_t bytes_free = 0;
 };
 
 enum class CreateError { none, no_directory, permission, file_size_limit, memory_limit, full, io };
 
-// $OTELD_DIR (not in setuid programs), else /run/oteld, else /dev/shm/oteld-<uid>. The caller closes `fd`.
-[[nodiscard]] CreateError open_ring_directory(RingDirectory& directory, const char* preferred) noexcept;
+// $OTELD_DIR (not in setuid programs), else /run/oteld, else /dev/shm/oteld-<uid>. The caller
+// closes `fd`.
+[[nodiscard]] CreateError open_ring_directory(RingDirectory& directory,
+                                              const char* preferred) noexcept;
 
 struct Geometry {
     std::uint32_t lanes = 2;
@@ -47,13 +53,13 @@ struct Geometry {
 struct Segment {
     std::uint8_t* base = nullptr;
     std::uint64_t page_bytes = 0;
-    std::uint64_t stride = 0;          // In memory: the lane's stride in the file and one private page.
+    std::uint64_t stride = 0;  // In memory: the lane's stride in the file and one private page.
     SegmentHeader* header = nullptr;
     DaemonSegment* daemon = nullptr;
     DaemonLane* daemon_lanes = nullptr;
     std::uint64_t file_bytes = 0;
     std::uint32_t lanes = 0;
-    bool temporary = false;            // Has a temporary name until it is published.
+    bool temporary = false;  // Has a temporary name until it is published.
     // Private copies: what lies in shared memory is never read back to find an address.
     std::uint64_t lanes_offset = 0;
     std::uint64_t tables_offset = 0;
@@ -61,11 +67,13 @@ struct Segment {
     std::uint64_t tables_end = 0;
     std::uint64_t producer_offset = 0;
     std::uint64_t data_offset = 0;
-    int fd = -1;                       // Holds the file's write lock for as long as the process lives; CLOEXEC.
+    int fd = -1;  // Holds the file's write lock for as long as the process lives; CLOEXEC.
     dev_t device = 0;
     ino_t inode = 0;
 
-    [[nodiscard]] std::uint8_t* lane(std::uint32_t index) const noexcept { return base + lanes_offset + index * stride; }
+    [[nodiscard]] std::uint8_t* lane(std::uint32_t index) const noexcept {
+        return base + lanes_offset + index * stride;
+    }
     [[nodiscard]] LaneProducer* producer(std::uint32_t index) const noexcept {
         return reinterpret_cast<LaneProducer*>(lane(index) + producer_offset);
     }
@@ -81,17 +89,20 @@ struct SegmentIdentity {
     ClockKind clock;
     std::uint64_t anchor_ticks, anchor_monotonic_ns, anchor_realtime_ns;
     char executable[64];
-    std::uint8_t name[16];             // Random; becomes the file's name.
+    std::uint8_t name[16];  // Random; becomes the file's name.
 };
 
 // Makes, fills, locks and maps the file without a name yet; publish_segment() gives it its name.
 [[nodiscard]] CreateError create_segment(const RingDirectory& directory, const Geometry& geometry,
-                                         const SegmentIdentity& identity, Segment& segment) noexcept;
-[[nodiscard]] CreateError publish_segment(const RingDirectory& directory, const SegmentIdentity& identity,
+                                         const SegmentIdentity& identity,
+                                         Segment& segment) noexcept;
+[[nodiscard]] CreateError publish_segment(const RingDirectory& directory,
+                                          const SegmentIdentity& identity,
                                           Segment& segment) noexcept;
 void unmap_segment(Segment& segment) noexcept;
 
-[[nodiscard]] constexpr std::uint64_t table_entry_bytes(std::size_t schema_url_bytes, std::size_t message_bytes) noexcept {
+[[nodiscard]] constexpr std::uint64_t table_entry_bytes(std::size_t schema_url_bytes,
+                                                        std::size_t message_bytes) noexcept {
     return (sizeof(TableEntry) + schema_url_bytes + message_bytes + 7) & ~std::uint64_t{7};
 }
 
@@ -100,18 +111,20 @@ bool append_table(Segment& segment, TableKind kind, std::uint16_t index, std::ui
                   const void* schema_url, std::size_t schema_url_bytes, const void* message,
                   std::size_t message_bytes) noexcept;
 
-// Removes this user's oldest dead segments until `bytes_wanted` are gone. Returns how many files and, by their
-// counters, how many finished spans that no daemon had drained.
+// Removes this user's oldest dead segments until `bytes_wanted` are gone. Returns how many files
+// and, by their counters, how many finished spans that no daemon had drained.
 struct Reclaimed {
     std::uint64_t files = 0;
     std::uint64_t spans = 0;
 };
-// `own`: the caller's segments. They are not even opened: closing a descriptor would free the file's lock.
+// `own`: the caller's segments. They are not even opened: closing a descriptor would free the
+// file's lock.
 struct FileId {
     dev_t device;
     ino_t inode;
 };
-[[nodiscard]] Reclaimed reclaim_dead_segments(const RingDirectory& directory, std::uint64_t bytes_wanted,
+[[nodiscard]] Reclaimed reclaim_dead_segments(const RingDirectory& directory,
+                                              std::uint64_t bytes_wanted,
                                               std::span<const FileId> own) noexcept;
 
 }  // namespace oteld::shm

@@ -1,9 +1,10 @@
-// A small order service, to look at: four threads, nested spans, a slow query, errors, events and links.
+// A small order service, to look at: four threads, nested spans, a slow query, errors, events and
+// links.
 //
 //   orders [--seconds S] [--progress FILE]
 //
-// --progress names a file with one 64-bit count: spans whose end has returned. It is mapped, so it is right even
-// when the program is killed. The last line on standard output is JSON: {"ended":N}.
+// --progress names a file with one 64-bit count: spans whose end has returned. It is mapped, so it
+// is right even when the program is killed. The last line on standard output is JSON: {"ended":N}.
 
 #include <oteld/client.hpp>
 
@@ -47,7 +48,8 @@ void finish(Span& span) {
 }
 
 void query(const char* statement, bool slow) {
-    auto span = database.scope(slow ? "SELECT stock" : "SELECT customer", {{"db.system.name", "postgresql"}, {"db.query.text", statement}},
+    auto span = database.scope(slow ? "SELECT stock" : "SELECT customer",
+                               {{"db.system.name", "postgresql"}, {"db.query.text", statement}},
                                oteld::client);
     std::this_thread::sleep_for(slow ? 60ms : 1ms);
     span.set("db.response.returned_rows", slow ? 18211 : 1);
@@ -56,7 +58,9 @@ void query(const char* statement, bool slow) {
 }
 
 void charge(const Order& order) {
-    auto span = shop.scope("charge card", {{"payment.amount", order.total}, {"payment.currency", "EUR"}}, oteld::client);
+    auto span =
+        shop.scope("charge card", {{"payment.amount", order.total}, {"payment.currency", "EUR"}},
+                   oteld::client);
     std::this_thread::sleep_for(2ms);
     if (order.declined) {
         const std::runtime_error declined("card declined by issuer");
@@ -68,9 +72,13 @@ void charge(const Order& order) {
 }
 
 void checkout(const Order& order, const oteld::SpanContext& previous) {
-    auto span = shop.scope("POST /orders", {{"http.request.method", "POST"}, {"http.route", "/orders"}, {"order.id", order.id}},
-                           oteld::server, oteld::link_to(previous, {{"reason", "same customer"}}));
-    span.set("order.lines", order.lines).set("order.tags", {"web", "gift"}).set("order.total", order.total);
+    auto span = shop.scope(
+        "POST /orders",
+        {{"http.request.method", "POST"}, {"http.route", "/orders"}, {"order.id", order.id}},
+        oteld::server, oteld::link_to(previous, {{"reason", "same customer"}}));
+    span.set("order.lines", order.lines)
+        .set("order.tags", {"web", "gift"})
+        .set("order.total", order.total);
     try {
         query("SELECT * FROM customer WHERE id = $1", false);
         query("SELECT * FROM stock WHERE sku LIKE '%x%'", order.slow_query);
@@ -86,8 +94,10 @@ void worker(int number, std::chrono::steady_clock::time_point until) {
     std::mt19937 random(static_cast<unsigned>(number) + 1);
     oteld::SpanContext previous;
     for (int i = 0; std::chrono::steady_clock::now() < until; ++i) {
-        const Order order{"A-" + std::to_string(number) + "-" + std::to_string(i), static_cast<int>(random() % 9) + 1,
-                          static_cast<double>(random() % 20000) / 100, random() % 16 == 0, random() % 11 == 0};
+        const Order order{"A-" + std::to_string(number) + "-" + std::to_string(i),
+                          static_cast<int>(random() % 9) + 1,
+                          static_cast<double>(random() % 20000) / 100, random() % 16 == 0,
+                          random() % 11 == 0};
         auto batch = shop.scope("handle connection", {{"worker", number}});
         checkout(order, previous);
         previous = batch.context();
@@ -99,7 +109,9 @@ std::atomic<std::uint64_t>* map_progress(const char* path) {
     static std::atomic<std::uint64_t> local{0};
     if (path == nullptr) return &local;
     const int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    void* map = file < 0 || ftruncate(file, 8) != 0 ? MAP_FAILED : mmap(nullptr, 8, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    void* map = file < 0 || ftruncate(file, 8) != 0
+                    ? MAP_FAILED
+                    : mmap(nullptr, 8, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (map == MAP_FAILED) {
         std::fprintf(stderr, "orders: cannot map %s: %s\n", path, std::strerror(errno));
         std::exit(1);
@@ -113,8 +125,10 @@ int main(int count, char** arguments) {
     double seconds = 2;
     const char* progress = nullptr;
     for (int i = 1; i < count; ++i) {
-        if (std::strcmp(arguments[i], "--seconds") == 0 && i + 1 < count) seconds = std::strtod(arguments[++i], nullptr);
-        else if (std::strcmp(arguments[i], "--progress") == 0 && i + 1 < count) progress = arguments[++i];
+        if (std::strcmp(arguments[i], "--seconds") == 0 && i + 1 < count)
+            seconds = std::strtod(arguments[++i], nullptr);
+        else if (std::strcmp(arguments[i], "--progress") == 0 && i + 1 < count)
+            progress = arguments[++i];
         else {
             std::fprintf(stderr, "usage: orders [--seconds S] [--progress FILE]\n");
             return 2;
@@ -123,7 +137,9 @@ int main(int count, char** arguments) {
     const oteld::TracerProvider provider{oteld::Settings{}.service("orders", "1.4.0")};
     provider.make_global();
     ended_count = map_progress(progress);
-    const auto until = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(seconds));
+    const auto until =
+        std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                               std::chrono::duration<double>(seconds));
     std::vector<std::thread> workers;
     for (int i = 0; i < 4; ++i) workers.emplace_back(worker, i, until);
     for (std::thread& thread : workers) thread.join();

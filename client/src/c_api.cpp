@@ -17,17 +17,24 @@ using oteld::Value;
 static_assert(sizeof(oteld_span) >= sizeof(oteld::abi::Span));
 static_assert(sizeof(oteld_scope) >= 2 * sizeof(oteld::abi::Context) + 8);
 
-oteld::abi::Span* raw(oteld_span* span) noexcept { return reinterpret_cast<oteld::abi::Span*>(span); }
-const oteld::abi::Span* raw(const oteld_span* span) noexcept { return reinterpret_cast<const oteld::abi::Span*>(span); }
+oteld::abi::Span* raw(oteld_span* span) noexcept {
+    return reinterpret_cast<oteld::abi::Span*>(span);
+}
+const oteld::abi::Span* raw(const oteld_span* span) noexcept {
+    return reinterpret_cast<const oteld::abi::Span*>(span);
+}
 
 // Null unless the span records.
 oteld::abi::Span* recording(oteld_span* span) noexcept {
     return span != nullptr && oteld::abi::recording(*raw(span)) ? raw(span) : nullptr;
 }
 
-std::string_view view(oteld_str text) noexcept { return text.data == nullptr ? std::string_view() : std::string_view(text.data, text.size); }
+std::string_view view(oteld_str text) noexcept {
+    return text.data == nullptr ? std::string_view() : std::string_view(text.data, text.size);
+}
 
-// Attribute and value trees in the shape that the encoder takes. `depth` bounds a hostile or cyclic tree.
+// Attribute and value trees in the shape that the encoder takes. `depth` bounds a hostile or cyclic
+// tree.
 struct Tree {
     std::vector<std::vector<Value>> arrays;
     std::vector<std::vector<Attribute>> maps;
@@ -38,17 +45,21 @@ struct Tree {
             case OTELD_INT: return from.as.integer;
             case OTELD_DOUBLE: return from.as.real;
             case OTELD_STRING: return depth > 64 ? std::string_view() : view(from.as.string);
-            case OTELD_BYTES: return oteld::bytes{from.as.string.data, from.as.string.data == nullptr ? 0 : from.as.string.size};
+            case OTELD_BYTES:
+                return oteld::bytes{from.as.string.data,
+                                    from.as.string.data == nullptr ? 0 : from.as.string.size};
             case OTELD_ARRAY: {
                 std::vector<Value> items;
                 const std::size_t count = from.as.array.items == nullptr ? 0 : from.as.array.count;
                 items.reserve(count);
-                for (std::size_t i = 0; i < count; ++i) items.push_back(value(from.as.array.items[i], depth + 1));
+                for (std::size_t i = 0; i < count; ++i)
+                    items.push_back(value(from.as.array.items[i], depth + 1));
                 arrays.push_back(std::move(items));
                 return {arrays.back().data(), arrays.back().size()};
             }
             case OTELD_MAP: {
-                std::vector<Attribute> items = list(from.as.map.items, from.as.map.count, depth + 1);
+                std::vector<Attribute> items =
+                    list(from.as.map.items, from.as.map.count, depth + 1);
                 maps.push_back(std::move(items));
                 return {maps.back().data(), maps.back().size()};
             }
@@ -59,12 +70,15 @@ struct Tree {
         std::vector<Attribute> result;
         if (items == nullptr) return result;
         result.reserve(count);
-        for (std::size_t i = 0; i < count; ++i) result.emplace_back(view(items[i].key), value(items[i].value, depth));
+        for (std::size_t i = 0; i < count; ++i)
+            result.emplace_back(view(items[i].key), value(items[i].value, depth));
         return result;
     }
 };
 
-oteld::SpanContext context_of(const oteld_context& from) noexcept { return {from.trace_id, from.span_id, from.flags, from.remote != 0}; }
+oteld::SpanContext context_of(const oteld_context& from) noexcept {
+    return {from.trace_id, from.span_id, from.flags, from.remote != 0};
+}
 
 oteld_context to_c(const oteld::abi::Context& from) noexcept {
     oteld_context to{};
@@ -93,7 +107,8 @@ void set_value(oteld::abi::Span& span, std::string_view key, const oteld_value& 
     }
 }
 
-// Calls function(list) with the attributes in the encoder's shape, or with none when memory is short.
+// Calls function(list) with the attributes in the encoder's shape, or with none when memory is
+// short.
 template <class Function>
 void with_list(const oteld_attribute* attributes, std::size_t count, Function function) noexcept {
     try {
@@ -107,13 +122,17 @@ void with_list(const oteld_attribute* attributes, std::size_t count, Function fu
 
 }  // namespace
 
-OTELD_EXPORT oteld_tracer oteld_get_tracer(oteld_str name, oteld_str version, oteld_str schema_url) {
-    const oteld::abi::ScopeInfo info{name.data, view(name).size(), version.data, view(version).size(), schema_url.data,
-                                     view(schema_url).size(), nullptr, 0, nullptr};
+OTELD_EXPORT oteld_tracer oteld_get_tracer(oteld_str name, oteld_str version,
+                                           oteld_str schema_url) {
+    const oteld::abi::ScopeInfo info{
+        name.data,       view(name).size(),       version.data, view(version).size(),
+        schema_url.data, view(schema_url).size(), nullptr,      0,
+        nullptr};
     return {oteld::abi::client()->scope(&info)};
 }
 
-OTELD_EXPORT void oteld_span_start(oteld_span* span, oteld_tracer tracer, oteld_str name, const oteld_start* options) {
+OTELD_EXPORT void oteld_span_start(oteld_span* span, oteld_tracer tracer, oteld_str name,
+                                   const oteld_start* options) {
     if (span == nullptr) return;
     raw(span)->record = nullptr;
     raw(span)->context = {};
@@ -124,8 +143,13 @@ OTELD_EXPORT void oteld_span_start(oteld_span* span, oteld_tracer tracer, oteld_
     if (options->parent != nullptr) parent = context_of(*options->parent).raw();
     const bool explicit_parent = options->root || options->parent != nullptr;
     if (options->root) parent = {};
-    const oteld::abi::Start start{tracer.scope, name.data, view(name).size(), explicit_parent ? &parent : nullptr,
-                                  options->start_time, static_cast<std::uint32_t>(options->kind), 0};
+    const oteld::abi::Start start{tracer.scope,
+                                  name.data,
+                                  view(name).size(),
+                                  explicit_parent ? &parent : nullptr,
+                                  options->start_time,
+                                  static_cast<std::uint32_t>(options->kind),
+                                  0};
     oteld::abi::client()->start(raw(span), &start);
     if (raw(span)->record == nullptr) return;
     const std::size_t attributes = options->attributes == nullptr ? 0 : options->attribute_count;
@@ -135,7 +159,9 @@ OTELD_EXPORT void oteld_span_start(oteld_span* span, oteld_tracer tracer, oteld_
     oteld::abi::publish(*raw(span));
 }
 
-OTELD_EXPORT bool oteld_span_recording(const oteld_span* span) { return span != nullptr && oteld::abi::recording(*raw(span)); }
+OTELD_EXPORT bool oteld_span_recording(const oteld_span* span) {
+    return span != nullptr && oteld::abi::recording(*raw(span));
+}
 
 OTELD_EXPORT oteld_context oteld_span_context(const oteld_span* span) {
     return span == nullptr ? oteld_context{} : to_c(raw(span)->context);
@@ -176,24 +202,29 @@ OTELD_EXPORT void oteld_span_set_string(oteld_span* span, oteld_str key, oteld_s
     }
 }
 
-OTELD_EXPORT void oteld_span_set_bytes(oteld_span* span, oteld_str key, const void* data, size_t size) {
+OTELD_EXPORT void oteld_span_set_bytes(oteld_span* span, oteld_str key, const void* data,
+                                       size_t size) {
     if (auto* to = recording(span)) {
-        oteld::detail::set_any(*to, view(key), Value(oteld::bytes{data, data == nullptr ? 0 : size}));
+        oteld::detail::set_any(*to, view(key),
+                               Value(oteld::bytes{data, data == nullptr ? 0 : size}));
         oteld::abi::publish(*to);
     }
 }
 
-OTELD_EXPORT void oteld_span_event(oteld_span* span, oteld_str name, const oteld_attribute* attributes, size_t count, uint64_t time) {
+OTELD_EXPORT void oteld_span_event(oteld_span* span, oteld_str name,
+                                   const oteld_attribute* attributes, size_t count, uint64_t time) {
     auto* to = recording(span);
     if (to == nullptr) return;
     with_list(attributes, count, [&](const Attribute* first, std::size_t size) {
         oteld::detail::add_event(*to, view(name), {first, size, to->limits->event_attributes},
-                                 time != 0 ? time : oteld::abi::client()->now(), to->limits->value_length);
+                                 time != 0 ? time : oteld::abi::client()->now(),
+                                 to->limits->value_length);
     });
     oteld::abi::publish(*to);
 }
 
-OTELD_EXPORT void oteld_span_link(oteld_span* span, const oteld_context* other, const oteld_attribute* attributes, size_t count) {
+OTELD_EXPORT void oteld_span_link(oteld_span* span, const oteld_context* other,
+                                  const oteld_attribute* attributes, size_t count) {
     auto* to = recording(span);
     if (to == nullptr || other == nullptr) return;
     const oteld::SpanContext context = context_of(*other);
@@ -222,7 +253,9 @@ void as_span(oteld_span* span, Function function) noexcept {
 
 OTELD_EXPORT void oteld_span_status(oteld_span* span, int code, oteld_str description) {
     if (code < OTELD_UNSET || code > OTELD_ERROR) return;
-    as_span(span, [&](oteld::Span& lent) { lent.status(static_cast<oteld::Status>(code), view(description)); });
+    as_span(span, [&](oteld::Span& lent) {
+        lent.status(static_cast<oteld::Status>(code), view(description));
+    });
 }
 
 OTELD_EXPORT void oteld_span_name(oteld_span* span, oteld_str name) {
@@ -260,4 +293,6 @@ OTELD_EXPORT void oteld_detach(oteld_scope* scope) {
 
 OTELD_EXPORT oteld_context oteld_current(void) { return to_c(*oteld::abi::client()->current()); }
 
-OTELD_EXPORT bool oteld_flush(uint64_t timeout_ns) { return oteld::abi::client()->flush(timeout_ns); }
+OTELD_EXPORT bool oteld_flush(uint64_t timeout_ns) {
+    return oteld::abi::client()->flush(timeout_ns);
+}

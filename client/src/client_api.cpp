@@ -5,10 +5,11 @@
 namespace oteld {
 
 TracerProvider::TracerProvider(const Settings& settings) {
-    sdk::Provider* provider =
-        sdk::make_provider(settings.service_name(), settings.service_version(), settings.resource_attributes());
+    sdk::Provider* provider = sdk::make_provider(
+        settings.service_name(), settings.service_version(), settings.resource_attributes());
     provider->resource_schema_url = settings.schema_url();
-    provider_ = provider;  // Never freed: scopes and spans refer to it for as long as the process lives.
+    provider_ =
+        provider;  // Never freed: scopes and spans refer to it for as long as the process lives.
 }
 
 void TracerProvider::make_global() const noexcept {

@@ -14,12 +14,14 @@ constinit bool clock_is_tsc = false;
 
 void choose_clock() noexcept {
     char name[16] = {};
-    const int fd = open("/sys/devices/system/clocksource/clocksource0/current_clocksource", O_RDONLY | O_CLOEXEC);
+    const int fd = open("/sys/devices/system/clocksource/clocksource0/current_clocksource",
+                        O_RDONLY | O_CLOEXEC);
     if (fd < 0) return;
     const ssize_t got = read(fd, name, sizeof name - 1);
     close(fd);
 #if defined(__x86_64__)
-    clock_is_tsc = got >= 3 && std::memcmp(name, "tsc", 3) == 0 && (name[3] == '\n' || name[3] == 0);
+    clock_is_tsc =
+        got >= 3 && std::memcmp(name, "tsc", 3) == 0 && (name[3] == '\n' || name[3] == 0);
 #else
     (void)got;
 #endif

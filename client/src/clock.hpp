@@ -1,4 +1,5 @@
-// Reads the clock as it goes into records: TSC ticks where the kernel itself trusts the TSC, else CLOCK_MONOTONIC.
+// Reads the clock as it goes into records: TSC ticks where the kernel itself trusts the TSC, else
+// CLOCK_MONOTONIC.
 //
 // Used by: the span path. Threads: any. The daemon converts; the client never does.
 #pragma once
@@ -20,7 +21,8 @@ void choose_clock() noexcept;
 inline std::uint64_t clock_ns(clockid_t clock) noexcept {
     timespec now{};
     clock_gettime(clock, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1000000000U + static_cast<std::uint64_t>(now.tv_nsec);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1000000000U +
+           static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 inline std::uint64_t ticks() noexcept {

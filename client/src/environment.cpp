@@ -12,8 +12,9 @@
 #include <cstdlib>
 #include <cstring>
 
-// The standard variables: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
-// An empty value is as good as none; an unknown one is reported once and ignored.
+// The standard variables:
+// https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ An empty value
+// is as good as none; an unknown one is reported once and ignored.
 
 namespace oteld::sdk {
 namespace {
@@ -79,9 +80,12 @@ StringPairs resource_attributes() {
         const std::size_t equal = item.find('=');
         const std::string_view key = trimmed(item.substr(0, equal));
         std::string value;
-        if (equal == std::string_view::npos || key.empty() || !percent_decoded(trimmed(item.substr(equal + 1)), value)) {
-            warn("OTEL_RESOURCE_ATTRIBUTES is ignored: '%.*s' is not key=value with percent-encoding",
-                 static_cast<int>(item.size()), item.data());
+        if (equal == std::string_view::npos || key.empty() ||
+            !percent_decoded(trimmed(item.substr(equal + 1)), value)) {
+            warn(
+                "OTEL_RESOURCE_ATTRIBUTES is ignored: '%.*s' is not key=value with "
+                "percent-encoding",
+                static_cast<int>(item.size()), item.data());
             return {};
         }
         set(pairs, key, value);  // OTLP forbids a key twice.
@@ -94,7 +98,8 @@ void read_limit(const char* name, std::uint32_t& limit) noexcept {
     if (text.empty()) return;
     std::uint64_t value = 0;
     for (const char c : text) {
-        if (c < '0' || c > '9' || value > UINT32_MAX) return warn("%s is ignored: it must be a whole number of 0 or more", name);
+        if (c < '0' || c > '9' || value > UINT32_MAX)
+            return warn("%s is ignored: it must be a whole number of 0 or more", name);
         value = value * 10 + static_cast<unsigned>(c - '0');
     }
     limit = value > UINT32_MAX ? UINT32_MAX : static_cast<std::uint32_t>(value);
@@ -120,7 +125,10 @@ std::uint64_t ratio_threshold() noexcept {
     char* end = nullptr;
     const double ratio = std::strtod(text.c_str(), &end);
     if (*end != 0 || !(ratio >= 0.0 && ratio <= 1.0)) {
-        warn("OTEL_TRACES_SAMPLER_ARG=%s is ignored: it must be a number from 0 to 1; every trace is sampled", text.c_str());
+        warn(
+            "OTEL_TRACES_SAMPLER_ARG=%s is ignored: it must be a number from 0 to 1; every trace "
+            "is sampled",
+            text.c_str());
         return Sampler::always;
     }
     if (ratio == 1.0) return Sampler::always;
@@ -132,7 +140,8 @@ Sampler sampler() noexcept {
     result.disabled = equals(trimmed(environment("OTEL_SDK_DISABLED")), "true");
     const std::string_view name = trimmed(environment("OTEL_TRACES_SAMPLER"));
     std::string_view root = name;
-    result.parent_based = name.empty() || (name.size() > 12 && equals(name.substr(0, 12), "parentbased_"));
+    result.parent_based =
+        name.empty() || (name.size() > 12 && equals(name.substr(0, 12), "parentbased_"));
     if (!name.empty() && result.parent_based) root = name.substr(12);
     if (name.empty() || equals(root, "always_on")) return result;
     if (equals(root, "always_off")) {
@@ -140,9 +149,11 @@ Sampler sampler() noexcept {
     } else if (equals(root, "traceidratio")) {
         result.root_threshold = ratio_threshold();
     } else {
-        warn("OTEL_TRACES_SAMPLER=%.*s is not known: parentbased_always_on is used (known: always_on, always_off, "
-             "traceidratio, each also with parentbased_ in front)",
-             static_cast<int>(name.size()), name.data());
+        warn(
+            "OTEL_TRACES_SAMPLER=%.*s is not known: parentbased_always_on is used (known: "
+            "always_on, always_off, "
+            "traceidratio, each also with parentbased_ in front)",
+            static_cast<int>(name.size()), name.data());
         result.parent_based = true;
     }
     return result;
@@ -151,7 +162,8 @@ Sampler sampler() noexcept {
 void put(std::string& out, std::string_view key, const Value& value) {
     const std::size_t bytes = detail::key_value_field_bytes(1, key, value, UINT32_MAX);
     out.resize(out.size() + bytes);
-    detail::put_key_value(reinterpret_cast<std::uint8_t*>(out.data()) + out.size() - bytes, 1, key, value, UINT32_MAX);
+    detail::put_key_value(reinterpret_cast<std::uint8_t*>(out.data()) + out.size() - bytes, 1, key,
+                          value, UINT32_MAX);
 }
 
 bool has(const StringPairs& pairs, std::string_view key) noexcept {
@@ -178,29 +190,34 @@ void warn(const char* format, ...) noexcept {
 std::string executable_name() {
     char path[512];
     const ssize_t got = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (got <= 0) return program_invocation_short_name != nullptr ? program_invocation_short_name : "";
+    if (got <= 0)
+        return program_invocation_short_name != nullptr ? program_invocation_short_name : "";
     const std::string_view whole(path, static_cast<std::size_t>(got));
     const std::size_t slash = whole.rfind('/');
     return std::string(whole.substr(slash == std::string_view::npos ? 0 : slash + 1));
 }
 
-Provider* make_provider(std::string_view service_name, std::string_view service_version, const StringPairs& attributes) {
+Provider* make_provider(std::string_view service_name, std::string_view service_version,
+                        const StringPairs& attributes) {
     auto* provider = new Provider;
     provider->sampler = sampler();
     provider->limits = limits();
     StringPairs pairs = resource_attributes();
-    if (const std::string_view name = environment("OTEL_SERVICE_NAME"); !name.empty()) set(pairs, "service.name", name);
+    if (const std::string_view name = environment("OTEL_SERVICE_NAME"); !name.empty())
+        set(pairs, "service.name", name);
     if (!service_name.empty()) set(pairs, "service.name", service_name);
     if (!service_version.empty()) set(pairs, "service.version", service_version);
     for (const auto& [key, value] : attributes) set(pairs, key, value);
     const std::string executable = executable_name();
     if (!has(pairs, "service.name")) {
-        set(pairs, "service.name", executable.empty() ? "unknown_service" : "unknown_service:" + executable);
+        set(pairs, "service.name",
+            executable.empty() ? "unknown_service" : "unknown_service:" + executable);
     }
     set(pairs, "telemetry.sdk.name", "oteld");
     set(pairs, "telemetry.sdk.language", "cpp");
     set(pairs, "telemetry.sdk.version", OTELD_VERSION);
-    if (!has(pairs, "process.executable.name") && !executable.empty()) set(pairs, "process.executable.name", executable);
+    if (!has(pairs, "process.executable.name") && !executable.empty())
+        set(pairs, "process.executable.name", executable);
     provider->instance_id_given = has(pairs, "service.instance.id");
     for (const auto& [key, value] : pairs) put(provider->resource, key, std::string_view(value));
     return provider;
@@ -212,8 +229,10 @@ std::string Provider::resource_message(const std::uint8_t (&process_id)[16]) con
     if (!instance_id_given) {  // A random UUID for each process, a new one after fork.
         char text[40];
         const auto* b = process_id;
-        std::snprintf(text, sizeof text, "%02x%02x%02x%02x-%02x%02x-4%01x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3],
-                      b[4], b[5], b[6] & 15, b[7], (b[8] & 0x3F) | 0x80, b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+        std::snprintf(text, sizeof text,
+                      "%02x%02x%02x%02x-%02x%02x-4%01x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
+                      b[1], b[2], b[3], b[4], b[5], b[6] & 15, b[7], (b[8] & 0x3F) | 0x80, b[9],
+                      b[10], b[11], b[12], b[13], b[14], b[15]);
         put(message, "service.instance.id", std::string_view(text));
     }
     return message;

@@ -94,7 +94,8 @@ ForkPage* the_fork_page() noexcept {
         munmap(fresh, bytes);
         return nullptr;
     }
-    if (fork_page.compare_exchange_strong(page, static_cast<ForkPage*>(fresh), std::memory_order_acq_rel)) {
+    if (fork_page.compare_exchange_strong(page, static_cast<ForkPage*>(fresh),
+                                          std::memory_order_acq_rel)) {
         return static_cast<ForkPage*>(fresh);
     }
     munmap(fresh, bytes);
@@ -106,13 +107,16 @@ pthread_mutex_t* liveness_word(const Lane& lane) noexcept {
     return reinterpret_cast<pthread_mutex_t*>(segment.private_page(lane.index) - 8);
 }
 
-// A fork's child holds copies of its parent's descriptors; left open they would keep unlinked rings in memory.
+// A fork's child holds copies of its parent's descriptors; left open they would keep unlinked rings
+// in memory.
 void close_inherited(const Process& parent) noexcept {
     for (const SegmentEntry* entry : parent.segments) {
         struct stat facts {};
         const shm::Segment& segment = entry->segment;
         // The program may have closed everything and reused the number.
-        if (fstat(segment.fd, &facts) == 0 && facts.st_dev == segment.device && facts.st_ino == segment.inode) close(segment.fd);
+        if (fstat(segment.fd, &facts) == 0 && facts.st_dev == segment.device &&
+            facts.st_ino == segment.inode)
+            close(segment.fd);
     }
 }
 
@@ -120,18 +124,23 @@ void close_inherited(const Process& parent) noexcept {
 constinit std::atomic<Process*> last_process{nullptr};
 
 void map_control(Process& process, const shm::RingDirectory& directory) noexcept {
-    const int fd = openat(directory.fd, shm::control_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    const int fd =
+        openat(directory.fd, shm::control_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) return;
     struct stat facts {};
-    // In a sticky directory others may plant files: only the directory's owner and root write the control page.
+    // In a sticky directory others may plant files: only the directory's owner and root write the
+    // control page.
     if (fstat(fd, &facts) == 0 && S_ISREG(facts.st_mode) && facts.st_ino != process.control_inode &&
-        facts.st_size >= static_cast<off_t>(sizeof(shm::ControlPage)) && (facts.st_uid == directory.owner || facts.st_uid == 0)) {
+        facts.st_size >= static_cast<off_t>(sizeof(shm::ControlPage)) &&
+        (facts.st_uid == directory.owner || facts.st_uid == 0)) {
         void* map = mmap(nullptr, sizeof(shm::ControlPage), PROT_READ, MAP_SHARED, fd, 0);
         if (map != MAP_FAILED) {
             const auto* page = static_cast<const shm::ControlPage*>(map);
             if (page->magic == shm::control_magic && page->major == shm::layout_major) {
                 process.control_inode = facts.st_ino;
-                process.control.store(page, std::memory_order_release);  // An older mapping stays: others may be reading it.
+                process.control.store(page,
+                                      std::memory_order_release);  // An older mapping stays: others
+                                                                   // may be reading it.
             } else {
                 munmap(map, sizeof(shm::ControlPage));
             }
@@ -165,23 +174,29 @@ shm::SegmentIdentity identity_of(const Process& process) noexcept {
 }
 
 void explain(Process& process, shm::CreateError error, std::uint64_t bytes) noexcept {
-    if (process.warned || error == shm::CreateError::no_directory) return;  // No daemon here: nothing to say.
+    if (process.warned || error == shm::CreateError::no_directory)
+        return;  // No daemon here: nothing to say.
     process.warned = true;
     const auto kib = static_cast<unsigned long>(bytes >> 10);
     switch (error) {
         case shm::CreateError::permission:
-            return warn("spans are not recorded: no permission to create a file in the ring directory (see OTELD_DIR)");
+            return warn(
+                "spans are not recorded: no permission to create a file in the ring directory (see "
+                "OTELD_DIR)");
         case shm::CreateError::file_size_limit:
             return warn("spans are not recorded: RLIMIT_FSIZE is below the %lu KiB of a ring", kib);
         case shm::CreateError::memory_limit:
             return warn("a ring of %lu KiB was not made: it would come near the memory limit", kib);
-        case shm::CreateError::full: return warn("a ring of %lu KiB was not made: the ring directory's file system is full", kib);
+        case shm::CreateError::full:
+            return warn("a ring of %lu KiB was not made: the ring directory's file system is full",
+                        kib);
         default: return warn("a ring of %lu KiB could not be made", kib);
     }
 }
 
 // The first resource stands in for one that did not fit.
-std::uint16_t index_of(const std::vector<const Provider*>& list, const Provider* provider) noexcept {
+std::uint16_t index_of(const std::vector<const Provider*>& list,
+                       const Provider* provider) noexcept {
     const auto found = std::find(list.begin(), list.end(), provider);
     return static_cast<std::uint16_t>(found == list.end() ? 0 : found - list.begin());
 }
@@ -194,15 +209,19 @@ struct TableItem {
     std::string_view schema_url;
     std::string message;
 
-    [[nodiscard]] std::uint64_t bytes() const noexcept { return shm::table_entry_bytes(schema_url.size(), message.size()); }
+    [[nodiscard]] std::uint64_t bytes() const noexcept {
+        return shm::table_entry_bytes(schema_url.size(), message.size());
+    }
     bool append(shm::Segment& segment) const noexcept {
-        return shm::append_table(segment, kind, index, resource, schema_url.data(), schema_url.size(), message.data(), message.size());
+        return shm::append_table(segment, kind, index, resource, schema_url.data(),
+                                 schema_url.size(), message.data(), message.size());
     }
 };
 
 TableItem resource_item(const Process& process, const Provider& provider, std::size_t index) {
     return {shm::TableKind::resource, static_cast<std::uint16_t>(index), 0,
-            std::string_view(provider.resource_schema_url).substr(0, UINT16_MAX), provider.resource_message(process.process_id)};
+            std::string_view(provider.resource_schema_url).substr(0, UINT16_MAX),
+            provider.resource_message(process.process_id)};
 }
 
 TableItem scope_item(const Process& process, const Scope& scope, std::size_t index) {
@@ -214,8 +233,10 @@ TableItem scope_item(const Process& process, const Scope& scope, std::size_t ind
 // All that is registered, as a new segment has to carry it.
 std::vector<TableItem> table_items(const Process& process) {
     std::vector<TableItem> items;
-    for (std::size_t i = 0; i < process.resources.size(); ++i) items.push_back(resource_item(process, *process.resources[i], i));
-    for (std::size_t i = 0; i < process.scopes.size(); ++i) items.push_back(scope_item(process, *process.scopes[i], i));
+    for (std::size_t i = 0; i < process.resources.size(); ++i)
+        items.push_back(resource_item(process, *process.resources[i], i));
+    for (std::size_t i = 0; i < process.scopes.size(); ++i)
+        items.push_back(scope_item(process, *process.scopes[i], i));
     return items;
 }
 
@@ -229,15 +250,16 @@ bool append_everywhere(const Process& process, const TableItem& item) noexcept {
     return appended;
 }
 
-void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t index, const shm::Geometry& geometry) {
+void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t index,
+                     const shm::Geometry& geometry) {
     shm::Segment& segment = entry.segment;
     auto* lane = new (segment.private_page(index) + lane_state_offset) Lane{};
     lane->generation = process.generation;
     lane->segment = &entry;
     lane->index = index;
     lane->slots.initialise(segment.lane(index), geometry.slot_count, geometry.slot_bytes);
-    lane->writer.initialise(segment.lane(index) + segment.data_offset, geometry.data_bytes, segment.producer(index),
-                            segment.daemon_lanes + index);
+    lane->writer.initialise(segment.lane(index) + segment.data_offset, geometry.data_bytes,
+                            segment.producer(index), segment.daemon_lanes + index);
     lane->random.seed();
     pthread_mutexattr_t attributes;
     pthread_mutexattr_init(&attributes);
@@ -249,20 +271,25 @@ void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t index,
 }
 
 // A dead segment of this user's is worth less than a living program's spans.
-shm::Reclaimed reclaim_if_crowded(const Process& process, const shm::RingDirectory& directory, std::uint64_t bytes) {
+shm::Reclaimed reclaim_if_crowded(const Process& process, const shm::RingDirectory& directory,
+                                  std::uint64_t bytes) {
     if (directory.bytes_free >= directory.bytes / 2 && directory.bytes_free >= bytes) return {};
     std::vector<shm::FileId> own;
-    for (const SegmentEntry* entry : process.segments) own.push_back({entry->segment.device, entry->segment.inode});
+    for (const SegmentEntry* entry : process.segments)
+        own.push_back({entry->segment.device, entry->segment.inode});
     return shm::reclaim_dead_segments(directory, bytes * 2, own);
 }
 
-// The client's own cap, or the daemon's where that is smaller. A daemon that writes nonsense can only make it smaller.
+// The client's own cap, or the daemon's where that is smaller. A daemon that writes nonsense can
+// only make it smaller.
 std::uint64_t bytes_allowed(const Process& process) noexcept {
     const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
     if (page == nullptr) return process.bytes_max;
-    // Acquire: pairs with the daemon's release of `active`; the other copy is the one being written.
+    // Acquire: pairs with the daemon's release of `active`; the other copy is the one being
+    // written.
     const std::uint32_t active = __atomic_load_n(&page->active, __ATOMIC_ACQUIRE) & 1U;
-    const std::uint64_t wanted = __atomic_load_n(&page->content[active].process_bytes_max, __ATOMIC_RELAXED);
+    const std::uint64_t wanted =
+        __atomic_load_n(&page->content[active].process_bytes_max, __ATOMIC_RELAXED);
     return wanted == 0 ? process.bytes_max : std::min(wanted, process.bytes_max);
 }
 
@@ -271,7 +298,8 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
     const std::vector<TableItem> items = table_items(process);
     std::uint64_t items_bytes = 0;
     for (const TableItem& item : items) items_bytes += item.bytes();
-    geometry.tables_bytes = std::max(geometry.tables_bytes, items_bytes * 2);  // Room for as much again.
+    geometry.tables_bytes =
+        std::max(geometry.tables_bytes, items_bytes * 2);  // Room for as much again.
     const std::uint64_t bytes = geometry.file_bytes(page);
     if (process.bytes + bytes > bytes_allowed(process)) return nullptr;
     if (!memory_allows(bytes)) {
@@ -286,11 +314,14 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
     const shm::Reclaimed reclaimed = reclaim_if_crowded(process, directory.facts, bytes);
     auto entry = std::make_unique<SegmentEntry>();
     const shm::SegmentIdentity identity = identity_of(process);
-    shm::CreateError error = shm::create_segment(directory.facts, geometry, identity, entry->segment);
+    shm::CreateError error =
+        shm::create_segment(directory.facts, geometry, identity, entry->segment);
     for (const TableItem& item : items) {
-        if (error == shm::CreateError::none && !item.append(entry->segment)) error = shm::CreateError::io;
+        if (error == shm::CreateError::none && !item.append(entry->segment))
+            error = shm::CreateError::io;
     }
-    if (error == shm::CreateError::none) error = shm::publish_segment(directory.facts, identity, entry->segment);
+    if (error == shm::CreateError::none)
+        error = shm::publish_segment(directory.facts, identity, entry->segment);
     if (error != shm::CreateError::none) {
         shm::unmap_segment(entry->segment);
         explain(process, error, bytes);
@@ -300,7 +331,8 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
     entry->data_bytes = geometry.data_bytes;
     process.bytes += bytes;
     process.segments.push_back(entry.get());
-    if (process.segments.size() == 1) {  // Release: spans on other threads read them without the mutex.
+    if (process.segments.size() ==
+        1) {  // Release: spans on other threads read them without the mutex.
         process.first_daemon.store(entry->segment.daemon, std::memory_order_release);
         process.counters.store(entry->segment.header, std::memory_order_release);
     } else {
@@ -310,8 +342,10 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
         process.count(shm::ProcessCounter::reclaimed_files, reclaimed.files);
         process.count(shm::ProcessCounter::reclaimed_spans, reclaimed.spans);
     }
-    for (std::uint32_t i = 0; i < geometry.lanes; ++i) initialise_lane(process, *entry, i, geometry);
-    if (process.control.load(std::memory_order_relaxed) == nullptr || !same_generation(process)) map_control(process, directory.facts);
+    for (std::uint32_t i = 0; i < geometry.lanes; ++i)
+        initialise_lane(process, *entry, i, geometry);
+    if (process.control.load(std::memory_order_relaxed) == nullptr || !same_generation(process))
+        map_control(process, directory.facts);
     return entry.release();  // Never freed: spans may end as long as the process lives.
 }
 
@@ -319,31 +353,39 @@ bool retired(const Lane& lane) noexcept {
     return __atomic_load_n(&lane.segment->segment.daemon->retired, __ATOMIC_RELAXED) != 0;
 }
 
-// Room for at least half of what it holds, by the daemon's word: a thread with much to say should not start in a
-// lane that its predecessor left full.
+// Room for at least half of what it holds, by the daemon's word: a thread with much to say should
+// not start in a lane that its predecessor left full.
 bool roomy(const Lane& lane) noexcept {
-    const std::uint64_t read_untrusted = __atomic_load_n(&lane.writer.daemon->read_cursor, __ATOMIC_RELAXED);
+    const std::uint64_t read_untrusted =
+        __atomic_load_n(&lane.writer.daemon->read_cursor, __ATOMIC_RELAXED);
     return lane.writer.cursor - read_untrusted <= lane.writer.bytes / 2;
 }
 
-// A free lane of at least that size: one with room, then the smallest. Its liveness word is held from here on.
+// A free lane of at least that size: one with room, then the smallest. Its liveness word is held
+// from here on.
 Lane* take_free(std::vector<Lane*>& lanes, const Thread& thread, std::uint64_t bytes_min) noexcept {
     Lane* best = nullptr;
     bool best_roomy = false;
     for (Lane* lane : lanes) {
-        // Acquire: pairs with the release of its last owner, whose private state this thread continues.
-        if (lane->owner.load(std::memory_order_acquire) != nullptr || lane->writer.bytes < bytes_min || retired(*lane)) continue;
+        // Acquire: pairs with the release of its last owner, whose private state this thread
+        // continues.
+        if (lane->owner.load(std::memory_order_acquire) != nullptr ||
+            lane->writer.bytes < bytes_min || retired(*lane))
+            continue;
         const bool lane_roomy = roomy(*lane);
         if (bytes_min != 0 && !lane_roomy) continue;  // Nobody moves from one full lane to another.
-        if (best == nullptr || lane_roomy > best_roomy || (lane_roomy == best_roomy && lane->writer.bytes < best->writer.bytes)) {
+        if (best == nullptr || lane_roomy > best_roomy ||
+            (lane_roomy == best_roomy && lane->writer.bytes < best->writer.bytes)) {
             best = lane;
             best_roomy = lane_roomy;
         }
     }
     if (best == nullptr) return nullptr;
     const int locked = pthread_mutex_trylock(liveness_word(*best));
-    if (locked == EOWNERDEAD) pthread_mutex_consistent(liveness_word(*best));  // Its thread ended without saying so.
-    else if (locked != 0) return nullptr;
+    if (locked == EOWNERDEAD)
+        pthread_mutex_consistent(liveness_word(*best));  // Its thread ended without saying so.
+    else if (locked != 0)
+        return nullptr;
     __atomic_fetch_add(&best->writer.producer->epoch, 1, __ATOMIC_RELAXED);
     best->owner.store(&thread, std::memory_order_release);
     best->next_bank = nullptr;
@@ -359,7 +401,8 @@ shm::Geometry next_geometry(const Process& process, std::uint64_t bytes_wanted) 
         return geometry;
     }
     geometry.lanes = std::min<std::uint32_t>(
-        std::max<std::uint32_t>(lanes_first, static_cast<std::uint32_t>(process.lanes.size())), lanes_per_segment_max);
+        std::max<std::uint32_t>(lanes_first, static_cast<std::uint32_t>(process.lanes.size())),
+        lanes_per_segment_max);
     const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
     const std::uint64_t left = process.bytes_max - std::min(process.bytes_max, process.bytes);
     while (geometry.file_bytes(page) > left / 2 && geometry.data_bytes > lane_bytes_min) {
@@ -394,7 +437,8 @@ void release(Lane* lane) noexcept {
     pthread_mutex_unlock(liveness_word(*lane));
 }
 
-// Gives the lane back when its thread ends. Slots that are still open stay what they are until their spans end.
+// Gives the lane back when its thread ends. Slots that are still open stay what they are until
+// their spans end.
 void thread_ended(void*) {
     Thread& thread = this_thread;
     Lane* lane = thread.lane;
@@ -407,23 +451,27 @@ void thread_ended(void*) {
     }
 }
 
-// A thread-specific value, not a thread_local object: its destructor runs after those of all thread_local objects,
-// and once more when spans that end in others' destructors have claimed a lane again.
+// A thread-specific value, not a thread_local object: its destructor runs after those of all
+// thread_local objects, and once more when spans that end in others' destructors have claimed a
+// lane again.
 constinit std::atomic<std::uint32_t> thread_end_key{0};  // One more than the key; 0: none yet.
 
 void call_at_thread_end(Thread& thread) noexcept {
     std::uint32_t known = thread_end_key.load(std::memory_order_acquire);
     if (known == 0) {
         pthread_key_t fresh;
-        if (pthread_key_create(&fresh, thread_ended) != 0) return;  // Then the kernel tells the daemon.
-        if (thread_end_key.compare_exchange_strong(known, fresh + 1, std::memory_order_acq_rel)) known = fresh + 1;
-        else pthread_key_delete(fresh);
+        if (pthread_key_create(&fresh, thread_ended) != 0)
+            return;  // Then the kernel tells the daemon.
+        if (thread_end_key.compare_exchange_strong(known, fresh + 1, std::memory_order_acq_rel))
+            known = fresh + 1;
+        else
+            pthread_key_delete(fresh);
     }
     pthread_setspecific(known - 1, &thread);
 }
 
-// A child of a raw clone(2) has its parent's thread identity in libc: a liveness word would carry a living thread's
-// number for ever. Seen by what libc writes into a mutex.
+// A child of a raw clone(2) has its parent's thread identity in libc: a liveness word would carry a
+// living thread's number for ever. Seen by what libc writes into a mutex.
 bool cloned_raw() noexcept {
     pthread_mutexattr_t attributes;
     pthread_mutex_t probe;
@@ -446,7 +494,8 @@ Process* make_process() {
     random.seed();
     const std::uint64_t id[2] = {random.next(), random.next()};
     std::memcpy(process->process_id, id, sizeof process->process_id);
-    // Never moved: a fork's child reads the list, in whatever state another thread of its parent left it.
+    // Never moved: a fork's child reads the list, in whatever state another thread of its parent
+    // left it.
     process->segments.reserve(segments_max);
     process->bytes_max = ring_bytes_max();
     process->lane_bytes_first = lane_bytes_first;
@@ -467,8 +516,11 @@ void count_raw_clone(Process& process) {
 
 void register_resource(Process& process, const Provider* provider) {
     const std::size_t known = process.resources.size();
-    if (std::find(process.resources.begin(), process.resources.end(), provider) != process.resources.end()) return;
-    if (known < shm::resources_max && append_everywhere(process, resource_item(process, *provider, known))) {
+    if (std::find(process.resources.begin(), process.resources.end(), provider) !=
+        process.resources.end())
+        return;
+    if (known < shm::resources_max &&
+        append_everywhere(process, resource_item(process, *provider, known))) {
         process.resources.push_back(provider);
     } else {
         process.count(shm::ProcessCounter::resources_overflowed);
@@ -478,12 +530,15 @@ void register_resource(Process& process, const Provider* provider) {
 // Called with the mutex held.
 void register_scope(Process& process, Scope& scope) {
     const Provider* provider = scope.own != nullptr ? scope.own : global_provider();
-    scope.active.store(provider, std::memory_order_release);  // Pairs with prepare(), which looks at it before the mutex.
+    scope.active.store(
+        provider,
+        std::memory_order_release);  // Pairs with prepare(), which looks at it before the mutex.
     register_resource(process, provider);
     const std::size_t known = process.scopes.size();
     const TableItem item = scope_item(process, scope, known);
     std::uint32_t index = 0xFFFF;  // The daemon names it "overflow".
-    if (known < shm::scopes_max && item.bytes() <= scope_bytes_max && append_everywhere(process, item)) {
+    if (known < shm::scopes_max && item.bytes() <= scope_bytes_max &&
+        append_everywhere(process, item)) {
         process.scopes.push_back(&scope);
         index = static_cast<std::uint32_t>(known);
     } else {
@@ -507,7 +562,8 @@ Lane* claim_first(Process& process, Thread& thread) {
     }
     Lane* lane = claim(process, thread, process.lane_bytes_first);
     if (lane == nullptr) {
-        process.retry_at_ns.store(clock_ns(CLOCK_MONOTONIC_COARSE) + retry_interval_ns, std::memory_order_relaxed);
+        process.retry_at_ns.store(clock_ns(CLOCK_MONOTONIC_COARSE) + retry_interval_ns,
+                                  std::memory_order_relaxed);
         return nullptr;
     }
     thread.lane = lane;
@@ -569,16 +625,19 @@ Process* this_process() noexcept {
 Lane* prepare(Thread& thread, Scope& scope) noexcept {
     // Acquire: pairs with register_scope() on another thread.
     const Provider* provider = scope.active.load(std::memory_order_acquire);
-    if (provider != nullptr && provider->sampler.disabled && provider == (scope.own != nullptr ? scope.own : global_provider())) {
+    if (provider != nullptr && provider->sampler.disabled &&
+        provider == (scope.own != nullptr ? scope.own : global_provider())) {
         return nullptr;
     }
     Process* process = this_process();
     if (process == nullptr) return nullptr;
-    if (thread.lane != nullptr && thread.lane->generation != process->generation) thread.lane = nullptr;  // A fork's child.
+    if (thread.lane != nullptr && thread.lane->generation != process->generation)
+        thread.lane = nullptr;  // A fork's child.
     if (thread.lane == nullptr && too_early(*process)) return nullptr;
     return guarded([&]() -> Lane* {
         const std::lock_guard lock(process->mutex);
-        if (scope.generation.load(std::memory_order_relaxed) != process->generation) register_scope(*process, scope);
+        if (scope.generation.load(std::memory_order_relaxed) != process->generation)
+            register_scope(*process, scope);
         if (scope.active.load(std::memory_order_relaxed)->sampler.disabled) return nullptr;
         return thread.lane != nullptr ? thread.lane : claim_first(*process, thread);
     });
@@ -587,7 +646,8 @@ Lane* prepare(Thread& thread, Scope& scope) noexcept {
 Lane* claim_for_end(Thread& thread) noexcept {
     Process* process = this_process();
     if (process == nullptr) return nullptr;
-    if (thread.lane != nullptr && thread.lane->generation != process->generation) thread.lane = nullptr;
+    if (thread.lane != nullptr && thread.lane->generation != process->generation)
+        thread.lane = nullptr;
     if (thread.lane != nullptr) return thread.lane;
     if (too_early(*process)) return nullptr;
     return guarded([&]() -> Lane* {
@@ -604,13 +664,15 @@ std::uint8_t* make_room(Thread& thread, std::uint64_t record_bytes) noexcept {
     if (ring_bell) wake_daemon(*process);
     if (room == shm::LaneWriter::Room::ok) return thread.lane->writer.claim(record_bytes);
     // A refusal stands for a second: a full ring must not cost every span a lock.
-    while (thread.lane->writer.bytes < shm::lane_data_bytes_max && clock_ns(CLOCK_MONOTONIC_COARSE) >= thread.lane->grow_at_ns) {
+    while (thread.lane->writer.bytes < shm::lane_data_bytes_max &&
+           clock_ns(CLOCK_MONOTONIC_COARSE) >= thread.lane->grow_at_ns) {
         Lane* lane = guarded([&]() -> Lane* {
             const std::lock_guard lock(process->mutex);
             return move_up(*process, thread, record_bytes);
         });
         if (lane == nullptr) return nullptr;
-        if (lane->writer.make_room(record_bytes, ring_bell) == shm::LaneWriter::Room::ok) return lane->writer.claim(record_bytes);
+        if (lane->writer.make_room(record_bytes, ring_bell) == shm::LaneWriter::Room::ok)
+            return lane->writer.claim(record_bytes);
     }
     return nullptr;
 }
@@ -623,7 +685,9 @@ shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& sl
         }
     }
     Process* process = this_process();
-    if (process == nullptr || !process->growth || clock_ns(CLOCK_MONOTONIC_COARSE) < thread.lane->bank_at_ns) return nullptr;
+    if (process == nullptr || !process->growth ||
+        clock_ns(CLOCK_MONOTONIC_COARSE) < thread.lane->bank_at_ns)
+        return nullptr;
     Lane* bank = guarded([&]() -> Lane* {
         const std::lock_guard lock(process->mutex);
         Lane* free_bank = take_free(process->banks, thread, 0);
@@ -647,7 +711,8 @@ shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& sl
     thread.lane->next_bank = bank;
     owner = bank;
     if (shm::SlotControl* control = bank->slots.take(0, slot)) return control;
-    // The bank of a thread that ended with all of its spans open. It is ours now; the next one may have room.
+    // The bank of a thread that ended with all of its spans open. It is ours now; the next one may
+    // have room.
     return take_bank_slot(thread, owner, slot);
 }
 
@@ -655,14 +720,17 @@ void wake_daemon(Process& process) noexcept {
     const ErrnoKept kept;
     const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
     const std::uint64_t now = clock_ns(CLOCK_MONOTONIC_COARSE);
-    if ((page == nullptr || !same_generation(process)) && now >= process.control_retry_at_ns.load(std::memory_order_relaxed)) {
+    if ((page == nullptr || !same_generation(process)) &&
+        now >= process.control_retry_at_ns.load(std::memory_order_relaxed)) {
         process.control_retry_at_ns.store(now + retry_interval_ns, std::memory_order_relaxed);
-        guarded([&]() -> bool {  // The daemon came, or came back, after this process's first segment.
-            const std::lock_guard lock(process.mutex);
-            const Directory directory;
-            if (directory.error == shm::CreateError::none) map_control(process, directory.facts);
-            return true;
-        });
+        guarded(
+            [&]() -> bool {  // The daemon came, or came back, after this process's first segment.
+                const std::lock_guard lock(process.mutex);
+                const Directory directory;
+                if (directory.error == shm::CreateError::none)
+                    map_control(process, directory.facts);
+                return true;
+            });
         page = process.control.load(std::memory_order_acquire);
     }
     if (page == nullptr || __atomic_load_n(&page->sleeping, __ATOMIC_RELAXED) == 0) return;
@@ -682,7 +750,8 @@ std::vector<Goal> flush_goals(Process& process) {
     const std::lock_guard lock(process.mutex);
     for (const Lane* lane : process.lanes) {
         // The producer's word, not the owner's private cursor: other threads are recording.
-        goals.push_back({lane->writer.daemon, __atomic_load_n(&lane->writer.producer->write_cursor, __ATOMIC_ACQUIRE)});
+        goals.push_back({lane->writer.daemon,
+                         __atomic_load_n(&lane->writer.producer->write_cursor, __ATOMIC_ACQUIRE)});
     }
     return goals;
 }
@@ -714,10 +783,13 @@ std::uint64_t dropped() noexcept {
     const std::lock_guard lock(process->mutex);
     std::uint64_t total = 0;
     for (const Lane* lane : process->lanes) {
-        for (const std::uint64_t& count : lane->writer.producer->dropped) total += __atomic_load_n(&count, __ATOMIC_RELAXED);
+        for (const std::uint64_t& count : lane->writer.producer->dropped)
+            total += __atomic_load_n(&count, __ATOMIC_RELAXED);
     }
     if (shm::SegmentHeader* header = process->counters.load(std::memory_order_acquire)) {
-        total += __atomic_load_n(&header->counters[static_cast<std::uint32_t>(shm::ProcessCounter::dropped_no_lane)], __ATOMIC_RELAXED);
+        total += __atomic_load_n(
+            &header->counters[static_cast<std::uint32_t>(shm::ProcessCounter::dropped_no_lane)],
+            __ATOMIC_RELAXED);
     }
     return total;
 }

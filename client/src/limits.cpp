@@ -26,13 +26,15 @@ std::uint64_t number_in(const char* path) noexcept {
 }
 
 struct Memory {
-    std::uint64_t limit = unlimited;     // The smallest of the groups that the process is in.
-    std::uint64_t headroom = unlimited;  // At its limit the kernel kills who allocates, so a sixteenth stays free.
+    std::uint64_t limit = unlimited;  // The smallest of the groups that the process is in.
+    std::uint64_t headroom =
+        unlimited;  // At its limit the kernel kills who allocates, so a sixteenth stays free.
 };
 
-// The process's own group and those above it, up to the root of what it sees: each may hold a limit. In a container
-// the first paths often do not exist.
-void look(Memory& memory, const char* root, const char* group, const char* limit_file, const char* used_file) noexcept {
+// The process's own group and those above it, up to the root of what it sees: each may hold a
+// limit. In a container the first paths often do not exist.
+void look(Memory& memory, const char* root, const char* group, const char* limit_file,
+          const char* used_file) noexcept {
     char path[1024];
     char where[512];
     std::snprintf(where, sizeof where, "%s", group);
@@ -63,9 +65,11 @@ Memory memory_of_cgroup() noexcept {
     }
     char* rest = text;
     while (char* line = strsep(&rest, "\n")) {
-        if (std::strncmp(line, "0::", 3) == 0) look(memory, "/sys/fs/cgroup", line + 3, "memory.max", "memory.current");
+        if (std::strncmp(line, "0::", 3) == 0)
+            look(memory, "/sys/fs/cgroup", line + 3, "memory.max", "memory.current");
         if (const char* group = std::strstr(line, ":memory:")) {
-            look(memory, "/sys/fs/cgroup/memory", group + 8, "memory.limit_in_bytes", "memory.usage_in_bytes");
+            look(memory, "/sys/fs/cgroup/memory", group + 8, "memory.limit_in_bytes",
+                 "memory.usage_in_bytes");
         }
     }
     return memory;

@@ -1,12 +1,14 @@
-// The client's state of one process: its segments and lanes, and of one thread: the lane it records into.
+// The client's state of one process: its segments and lanes, and of one thread: the lane it records
+// into.
 //
-// Used by: span.cpp (span path), lanes.cpp (slow path). Nothing here is freed before the process ends: a span may
-// end in a static destructor.
-// Threads: Process under its mutex, except what says otherwise; Lane and Thread by their owner.
+// Used by: span.cpp (span path), lanes.cpp (slow path). Nothing here is freed before the process
+// ends: a span may end in a static destructor. Threads: Process under its mutex, except what says
+// otherwise; Lane and Thread by their owner.
 //
-// fork: a lane's state lies in a page that the kernel empties in the child, and the segments are not mapped there.
-// The child finds generation 0, goes the slow way and makes a Process of its own; the old one, its mutex possibly
-// held by a thread that does not exist any more, is never touched again.
+// fork: a lane's state lies in a page that the kernel empties in the child, and the segments are
+// not mapped there. The child finds generation 0, goes the slow way and makes a Process of its own;
+// the old one, its mutex possibly held by a thread that does not exist any more, is never touched
+// again.
 #pragma once
 
 #include "provider.hpp"
@@ -27,25 +29,27 @@ struct SegmentEntry;
 
 // In the private page behind a lane's producer page; emptied by the kernel in a fork's child.
 struct Lane {
-    std::uint64_t generation;         // Of its Process; 0 in a child. First: abi::recording() reads it.
+    std::uint64_t generation;  // Of its Process; 0 in a child. First: abi::recording() reads it.
     shm::LaneWriter writer;
     shm::Slots slots;
     Random random;
-    std::atomic<const Thread*> owner; // Null: free.
+    std::atomic<const Thread*> owner;  // Null: free.
     SegmentEntry* segment;
-    std::uint32_t index;              // In the segment.
-    std::uint64_t grow_at_ns;         // CLOCK_MONOTONIC_COARSE: growth was refused; not tried again before.
-    std::uint64_t bank_at_ns;         // The same for further slots.
-    Lane* next_bank;                  // Further slots of the same owner, in segments without data.
+    std::uint32_t index;  // In the segment.
+    std::uint64_t
+        grow_at_ns;  // CLOCK_MONOTONIC_COARSE: growth was refused; not tried again before.
+    std::uint64_t bank_at_ns;  // The same for further slots.
+    Lane* next_bank;           // Further slots of the same owner, in segments without data.
 };
 
 struct SegmentEntry {
     shm::Segment segment;
     std::uint32_t index = 0;
-    std::uint64_t data_bytes = 0;     // Per lane.
+    std::uint64_t data_bytes = 0;  // Per lane.
 };
 
-// In the private page, not at the page offset of the write cursor: the two would alias in the store buffer.
+// In the private page, not at the page offset of the write cursor: the two would alias in the store
+// buffer.
 inline constexpr std::size_t lane_state_offset = 1024;
 
 struct Process {
@@ -53,25 +57,28 @@ struct Process {
     std::uint64_t generation = 0;
     std::uint8_t process_id[16] = {};
     std::vector<SegmentEntry*> segments;
-    std::vector<Lane*> lanes;         // With data.
-    std::vector<Lane*> banks;         // Slots only.
-    std::vector<Scope*> scopes;       // Their index is what records name.
+    std::vector<Lane*> lanes;    // With data.
+    std::vector<Lane*> banks;    // Slots only.
+    std::vector<Scope*> scopes;  // Their index is what records name.
     std::vector<const Provider*> resources;
-    std::uint64_t bytes = 0;          // Of all segments.
+    std::uint64_t bytes = 0;  // Of all segments.
     std::uint64_t bytes_max = 0;
     std::uint64_t lane_bytes_first = 0;
     bool growth = true;
-    std::atomic<std::uint64_t> retry_at_ns{0};      // CLOCK_MONOTONIC_COARSE: when to look for a directory again.
-    std::atomic<shm::SegmentHeader*> counters{nullptr};  // Of the first segment.
+    std::atomic<std::uint64_t> retry_at_ns{
+        0};  // CLOCK_MONOTONIC_COARSE: when to look for a directory again.
+    std::atomic<shm::SegmentHeader*> counters{nullptr};            // Of the first segment.
     std::atomic<const shm::DaemonSegment*> first_daemon{nullptr};  // Likewise.
     std::atomic<const shm::ControlPage*> control{nullptr};
-    std::atomic<std::uint64_t> control_retry_at_ns{0};  // CLOCK_MONOTONIC_COARSE: when to look for a daemon's page again.
+    std::atomic<std::uint64_t> control_retry_at_ns{
+        0};  // CLOCK_MONOTONIC_COARSE: when to look for a daemon's page again.
     std::uint64_t control_inode = 0;
     bool warned = false;
 
     void count(shm::ProcessCounter counter, std::uint64_t by = 1) noexcept {
         if (shm::SegmentHeader* header = counters.load(std::memory_order_acquire)) {
-            __atomic_fetch_add(&header->counters[static_cast<std::uint32_t>(counter)], by, __ATOMIC_RELAXED);
+            __atomic_fetch_add(&header->counters[static_cast<std::uint32_t>(counter)], by,
+                               __ATOMIC_RELAXED);
         }
     }
 };
@@ -79,8 +86,9 @@ struct Process {
 // The calling thread. Constant-initialised, so that reading it costs no guard.
 struct Thread {
     Lane* lane = nullptr;
-    volatile std::uint32_t inside = 0;      // 1 while the thread is in the client: a signal handler must not enter.
-    volatile std::uint32_t reentered = 0;   // Spans that a signal handler wanted to start meanwhile.
+    volatile std::uint32_t inside =
+        0;  // 1 while the thread is in the client: a signal handler must not enter.
+    volatile std::uint32_t reentered = 0;  // Spans that a signal handler wanted to start meanwhile.
     volatile std::uint32_t reentered_ends = 0;
     std::uint32_t misuses = 0;
     abi::Context current{};
@@ -93,17 +101,21 @@ extern thread_local constinit Thread this_thread __attribute__((tls_model("initi
 // Slow paths (lanes.cpp). Signals are blocked inside; none of them throws.
 // A lane for the calling thread in which `scope` is registered; null: nothing can be recorded now.
 [[nodiscard]] Lane* prepare(Thread& thread, Scope& scope) noexcept;
-// Room for a record in the calling thread's lane, after waking the daemon or moving to a larger lane.
+// Room for a record in the calling thread's lane, after waking the daemon or moving to a larger
+// lane.
 [[nodiscard]] std::uint8_t* make_room(Thread& thread, std::uint64_t record_bytes) noexcept;
 // A lane for ending a span on a thread that has none.
 [[nodiscard]] Lane* claim_for_end(Thread& thread) noexcept;
-// A further slot when the lane's own small ones are taken; null: use the heap. `owner` is where it came from.
-[[nodiscard]] shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& slot) noexcept;
+// A further slot when the lane's own small ones are taken; null: use the heap. `owner` is where it
+// came from.
+[[nodiscard]] shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner,
+                                               std::uint32_t& slot) noexcept;
 void wake_daemon(Process& process) noexcept;
 bool flush(std::uint64_t timeout_ns) noexcept;
 [[nodiscard]] std::uint64_t dropped() noexcept;
 
-// Bytes that this process may take for rings, and whether `bytes` more would come near the memory cgroup's limit.
+// Bytes that this process may take for rings, and whether `bytes` more would come near the memory
+// cgroup's limit.
 [[nodiscard]] std::uint64_t ring_bytes_max() noexcept;
 [[nodiscard]] bool memory_allows(std::uint64_t bytes) noexcept;
 

@@ -1,7 +1,8 @@
-// What a tracer provider decides for its spans: resource, sampler, limits. Immutable once made, never freed.
+// What a tracer provider decides for its spans: resource, sampler, limits. Immutable once made,
+// never freed.
 //
-// Used by: start() on the span path (read only), process.cpp (registers its resource), client.hpp's TracerProvider.
-// Threads: immutable.
+// Used by: start() on the span path (read only), process.cpp (registers its resource), client.hpp's
+// TracerProvider. Threads: immutable.
 #pragma once
 
 #include "oteld/detail/abi.hpp"
@@ -17,16 +18,18 @@ namespace oteld::sdk {
 
 struct Sampler {
     static constexpr std::uint64_t always = UINT64_MAX;
-    bool disabled = false;           // OTEL_SDK_DISABLED: not even counted.
+    bool disabled = false;  // OTEL_SDK_DISABLED: not even counted.
     bool parent_based = true;
-    // A root is sampled when the low 64 bits of its trace id are below this; `always` means every one.
+    // A root is sampled when the low 64 bits of its trace id are below this; `always` means every
+    // one.
     std::uint64_t root_threshold = always;
 };
 
 struct Provider {
     Sampler sampler;
     abi::Limits limits;
-    std::string resource;            // Encoded attributes of the OTLP Resource, without what differs by process.
+    std::string
+        resource;  // Encoded attributes of the OTLP Resource, without what differs by process.
     std::string resource_schema_url;
     bool instance_id_given = false;  // service.instance.id came from the user.
 
@@ -36,13 +39,15 @@ struct Provider {
 
 // An interned instrumentation scope. Lives for ever; the API holds it as an opaque pointer.
 struct Scope {
-    std::string message;             // OTLP InstrumentationScope.
+    std::string message;  // OTLP InstrumentationScope.
     std::string schema_url;
-    const Provider* own = nullptr;   // Null: the global provider's, whichever that is.
+    const Provider* own = nullptr;  // Null: the global provider's, whichever that is.
     Scope* next = nullptr;
 
-    // Written under the process mutex, `generation` last with release; start() reads it with acquire.
-    std::atomic<std::uint64_t> generation{0};  // Of the process that `index` and `active` belong to; 0: none yet.
+    // Written under the process mutex, `generation` last with release; start() reads it with
+    // acquire.
+    std::atomic<std::uint64_t> generation{
+        0};  // Of the process that `index` and `active` belong to; 0: none yet.
     std::atomic<std::uint32_t> index{0};
     std::atomic<const Provider*> active{nullptr};
 };
@@ -50,9 +55,11 @@ struct Scope {
 using StringPairs = std::vector<std::pair<std::string, std::string>>;
 
 // From the standard OTEL_* variables. `service` and `attributes` given in code beat them.
-[[nodiscard]] Provider* make_provider(std::string_view service_name, std::string_view service_version,
+[[nodiscard]] Provider* make_provider(std::string_view service_name,
+                                      std::string_view service_version,
                                       const StringPairs& attributes);
-[[nodiscard]] const Provider* global_provider() noexcept;  // Made from the environment at the first call.
+[[nodiscard]] const Provider*
+global_provider() noexcept;  // Made from the environment at the first call.
 void set_global_provider(const Provider* provider) noexcept;
 
 [[nodiscard]] Scope* intern_scope(const abi::ScopeInfo& info);

@@ -1,4 +1,5 @@
-// xoshiro256++, one per lane, seeded by getrandom: ids that do not collide across threads, forks and hosts.
+// xoshiro256++, one per lane, seeded by getrandom: ids that do not collide across threads, forks
+// and hosts.
 //
 // Used by: span and trace ids. Threads: the lane's owner. Not for secrets.
 // https://prng.di.unimi.it/ (Blackman and Vigna; public domain algorithm)
@@ -11,7 +12,8 @@ namespace oteld::sdk {
 struct Random {
     std::uint64_t state[4];
 
-    void seed() noexcept;  // From the kernel; falls back to clocks and addresses where getrandom is refused.
+    void seed() noexcept;  // From the kernel; falls back to clocks and addresses where getrandom is
+                           // refused.
 
     std::uint64_t next() noexcept {
         const std::uint64_t result = rotate(state[0] + state[3], 23) + state[0];
@@ -26,7 +28,9 @@ struct Random {
     }
 
 private:
-    static std::uint64_t rotate(std::uint64_t value, int by) noexcept { return value << by | value >> (64 - by); }
+    static std::uint64_t rotate(std::uint64_t value, int by) noexcept {
+        return value << by | value >> (64 - by);
+    }
 };
 
 }  // namespace oteld::sdk

@@ -19,10 +19,13 @@ static_assert(sizeof(shm::SlotControl) == abi::control_bytes);
 static_assert(offsetof(Lane, generation) == 0);  // abi::recording()
 
 shm::SlotControl* control_of(SpanRecord* record) noexcept {
-    return reinterpret_cast<shm::SlotControl*>(reinterpret_cast<std::uint8_t*>(record) - abi::control_bytes);
+    return reinterpret_cast<shm::SlotControl*>(reinterpret_cast<std::uint8_t*>(record) -
+                                               abi::control_bytes);
 }
 
-SpanRecord* record_of(shm::SlotControl* control) noexcept { return reinterpret_cast<SpanRecord*>(control + 1); }
+SpanRecord* record_of(shm::SlotControl* control) noexcept {
+    return reinterpret_cast<SpanRecord*>(control + 1);
+}
 
 // Only the lane's owner writes these words: a plain add, which the daemon reads without tearing.
 void add(std::uint64_t& counter, std::uint64_t by = 1) noexcept {
@@ -43,13 +46,15 @@ public:
     ~Inside() {
         std::atomic_signal_fence(std::memory_order_seq_cst);
         thread_.inside = 0;
-        if (__builtin_expect((thread_.reentered | thread_.reentered_ends) != 0, 0)) count_reentries();
+        if (__builtin_expect((thread_.reentered | thread_.reentered_ends) != 0, 0))
+            count_reentries();
     }
     Inside(const Inside&) = delete;
     Inside& operator=(const Inside&) = delete;
 
 private:
-    // Signals that arrive in here are not kept out by `inside`, so the sums are taken before anything is added.
+    // Signals that arrive in here are not kept out by `inside`, so the sums are taken before
+    // anything is added.
     [[gnu::noinline]] void count_reentries() noexcept {
         thread_.inside = 1;
         std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -75,7 +80,8 @@ std::uint64_t nonzero(Random& random) noexcept {
     return value;
 }
 
-// The identity of a span under way, in registers: writing it to memory and reading it back in other widths stalls.
+// The identity of a span under way, in registers: writing it to memory and reading it back in other
+// widths stalls.
 struct Identity {
     std::uint64_t trace[2];
     std::uint64_t span;
@@ -132,15 +138,18 @@ shm::SlotControl* allocate(std::size_t bytes) noexcept {
 
 constexpr std::size_t heap_bytes_first = 32 << 10;
 
-void put_start(SpanRecord& record, const abi::Start& options, const Scope& scope, const abi::Context& parent, const Identity& own) noexcept {
+void put_start(SpanRecord& record, const abi::Start& options, const Scope& scope,
+               const abi::Context& parent, const Identity& own) noexcept {
     std::uint8_t flags = detail::record_parent_known;
     if (own.has_parent && parent.remote != 0) flags |= detail::record_parent_remote;
-    record.prefix = {0, static_cast<std::uint8_t>(detail::RecordType::span), flags, sizeof(SpanRecord)};
+    record.prefix = {0, static_cast<std::uint8_t>(detail::RecordType::span), flags,
+                     sizeof(SpanRecord)};
     std::memcpy(record.trace_id, own.trace, sizeof record.trace_id);
     std::memcpy(record.span_id, &own.span, sizeof record.span_id);
     std::memcpy(record.parent_id, &own.parent, sizeof record.parent_id);
     record.end = 0;
-    record.kind_status = static_cast<std::uint8_t>(options.kind - 1U < 5U ? options.kind : 1U);  // The daemon refuses others.
+    record.kind_status = static_cast<std::uint8_t>(
+        options.kind - 1U < 5U ? options.kind : 1U);  // The daemon refuses others.
     record.trace_flags = own.flags;
     record.scope = static_cast<std::uint16_t>(scope.index.load(std::memory_order_relaxed));
     record.body_bytes = 0;
@@ -150,7 +159,8 @@ bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept;
 
 // abi::room() for the client itself, which is inside.
 bool room_here(abi::Span& span, std::size_t bytes) noexcept {
-    return static_cast<std::size_t>(span.end - span.cursor) >= bytes || grow_here(span, this_thread, bytes);
+    return static_cast<std::size_t>(span.end - span.cursor) >= bytes ||
+           grow_here(span, this_thread, bytes);
 }
 
 void put_name(abi::Span& span, const abi::Start& options) noexcept {
@@ -189,7 +199,8 @@ bool place(abi::Span& span, Thread& thread, Lane* lane) noexcept {
             control = allocate(bytes);
             if (control == nullptr) return false;
             add(lane->writer.producer->heap_spans);
-            if (Process* process = this_process()) process->count(shm::ProcessCounter::not_crash_visible);
+            if (Process* process = this_process())
+                process->count(shm::ProcessCounter::not_crash_visible);
         }
     }
     control->end_cursor = shm::slot_open;
@@ -211,15 +222,20 @@ void free_place(abi::Span& span, const Thread& thread) noexcept {
     }
     // Release: recovery that sees 0 also sees the record in the lane.
     __atomic_store_n(&control->published, 0, __ATOMIC_RELEASE);
-    if (owner->owner.load(std::memory_order_relaxed) == &thread) owner->slots.give_back(span.slot);
-    else owner->slots.give_back_from_elsewhere(span.slot);
+    if (owner->owner.load(std::memory_order_relaxed) == &thread)
+        owner->slots.give_back(span.slot);
+    else
+        owner->slots.give_back_from_elsewhere(span.slot);
 }
 
-// The marker first: a death right behind it leaves a span that is neither open nor dropped, which is "lost".
+// The marker first: a death right behind it leaves a span that is neither open nor dropped, which
+// is "lost".
 void drop(abi::Span& span, Thread& thread, Lane* lane, shm::DropReason reason) noexcept {
     __atomic_store_n(&control_of(span.record)->end_cursor, 0, __ATOMIC_RELEASE);
-    if (lane != nullptr) add(dropped(*lane, reason));
-    else if (Process* process = this_process()) process->count(shm::ProcessCounter::dropped_no_lane);
+    if (lane != nullptr)
+        add(dropped(*lane, reason));
+    else if (Process* process = this_process())
+        process->count(shm::ProcessCounter::dropped_no_lane);
     free_place(span, thread);
 }
 
@@ -235,16 +251,19 @@ void put_dropped_counts(abi::Span& span) noexcept {
 }
 
 std::uint64_t record_bytes(const abi::Span& span) noexcept {
-    const std::uint64_t body = static_cast<std::uint64_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
+    const std::uint64_t body =
+        static_cast<std::uint64_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
     const std::uint64_t description = span.description_bytes == 0 ? 0 : 4 + span.description_bytes;
     return (body + description + 7) & ~7ULL;
 }
 
-// Copies the span to its place in the lane. The header's last fields are written there, not in the slot: a wide
-// load right behind a narrow store would wait for it.
-void copy(const abi::Span& span, std::uint8_t* to, std::uint64_t bytes, std::uint64_t end_time) noexcept {
+// Copies the span to its place in the lane. The header's last fields are written there, not in the
+// slot: a wide load right behind a narrow store would wait for it.
+void copy(const abi::Span& span, std::uint8_t* to, std::uint64_t bytes,
+          std::uint64_t end_time) noexcept {
     std::memset(to + bytes - 8, 0, 8);
-    const auto used = static_cast<std::size_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
+    const auto used =
+        static_cast<std::size_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
     std::memcpy(to, span.record, used);
     auto* record = reinterpret_cast<SpanRecord*>(to);
     record->prefix.length = static_cast<std::uint32_t>(bytes);
@@ -280,8 +299,10 @@ void start(abi::Span* span, const abi::Start* options) noexcept {
     Inside inside(thread);
     Lane* lane = thread.lane;
     // Acquire: pairs with the registration's release; index and provider are those of this process.
-    if (__builtin_expect(lane == nullptr || lane->generation != scope.generation.load(std::memory_order_acquire) ||
-                             lane->generation == 0, 0)) {
+    if (__builtin_expect(lane == nullptr ||
+                             lane->generation != scope.generation.load(std::memory_order_acquire) ||
+                             lane->generation == 0,
+                         0)) {
         lane = prepare(thread, scope);
         if (lane == nullptr) return not_recorded(*span, parent);
     }
@@ -313,8 +334,10 @@ void start(abi::Span* span, const abi::Start* options) noexcept {
 
 namespace {
 
-// The larger buffers: the lane's medium and large slots, then the heap. `from` is where the span is now.
-shm::SlotControl* take_larger(abi::Span& span, Thread& thread, std::size_t bytes, std::uint32_t& slot, std::size_t& got) noexcept {
+// The larger buffers: the lane's medium and large slots, then the heap. `from` is where the span is
+// now.
+shm::SlotControl* take_larger(abi::Span& span, Thread& thread, std::size_t bytes,
+                              std::uint32_t& slot, std::size_t& got) noexcept {
     auto* owner = static_cast<Lane*>(span.owner);
     // Another thread's slots are not ours to take.
     if (owner->owner.load(std::memory_order_relaxed) == &thread && span.slot != heap_slot) {
@@ -337,12 +360,14 @@ shm::SlotControl* take_larger(abi::Span& span, Thread& thread, std::size_t bytes
 bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept {
     auto* old_record = span.record;
     shm::SlotControl* old_control = control_of(old_record);
-    const auto used = static_cast<std::size_t>(span.cursor - reinterpret_cast<std::uint8_t*>(old_record));
+    const auto used =
+        static_cast<std::size_t>(span.cursor - reinterpret_cast<std::uint8_t*>(old_record));
     // Whatever comes later must still fit: dropped counts, a length in front of the description.
     const std::size_t needed = sizeof(shm::SlotControl) + used + more + span.description_bytes + 64;
     std::uint32_t slot = 0;
     std::size_t bytes = 0;
-    shm::SlotControl* control = needed > shm::record_bytes_max ? nullptr : take_larger(span, thread, needed, slot, bytes);
+    shm::SlotControl* control =
+        needed > shm::record_bytes_max ? nullptr : take_larger(span, thread, needed, slot, bytes);
     if (control != nullptr) {
         control->end_cursor = shm::slot_open;
         std::memcpy(record_of(control), old_record, used);
@@ -353,15 +378,20 @@ bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept {
         span.cursor = reinterpret_cast<std::uint8_t*>(span.record) + used;
         span.end = end;
         span.slot = slot;
-        // Open in the new place before it is closed in the old one; recovery keeps the longer of two.
+        // Open in the new place before it is closed in the old one; recovery keeps the longer of
+        // two.
         const std::uint32_t published = __atomic_load_n(&old_control->published, __ATOMIC_RELAXED);
         __atomic_store_n(&control->published, published, __ATOMIC_RELEASE);
         if (slot == heap_slot && old.slot != heap_slot) {
-            if (Lane* lane = thread.lane; lane != nullptr && lane->generation != 0) add(lane->writer.producer->heap_spans);
-            if (Process* process = this_process()) process->count(shm::ProcessCounter::not_crash_visible);
+            if (Lane* lane = thread.lane; lane != nullptr && lane->generation != 0)
+                add(lane->writer.producer->heap_spans);
+            if (Process* process = this_process())
+                process->count(shm::ProcessCounter::not_crash_visible);
         }
-        if (old.slot == heap_slot) std::free(old_control);
-        else free_place(old, thread);
+        if (old.slot == heap_slot)
+            std::free(old_control);
+        else
+            free_place(old, thread);
     }
     return control != nullptr;
 }
@@ -370,7 +400,8 @@ bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept {
 
 bool grow(abi::Span* span, std::size_t more) noexcept {
     Thread& thread = this_thread;
-    // In a fork's child there is nothing to grow; in a signal handler the interrupted code may be taking a slot.
+    // In a fork's child there is nothing to grow; in a signal handler the interrupted code may be
+    // taking a slot.
     if (!abi::recording(*span) || thread.inside != 0) return false;
     Inside inside(thread);
     return grow_here(*span, thread, more);
@@ -380,7 +411,8 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
     Thread& thread = this_thread;
     const std::uint64_t end_time = end_unix_ns != 0 ? end_unix_ns : now();
     auto* owner = static_cast<Lane*>(span->owner);
-    if (__builtin_expect(owner->generation != span->generation, 0)) {  // A parent's span in a fork's child: inert.
+    if (__builtin_expect(owner->generation != span->generation,
+                         0)) {  // A parent's span in a fork's child: inert.
         if (span->slot == heap_slot) std::free(control_of(span->record));
         span->record = nullptr;
         return;
@@ -392,12 +424,17 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
     }
     Inside inside(thread);
     Lane* lane = thread.lane;
-    if (__builtin_expect(lane == nullptr || lane->generation != span->generation, 0)) lane = claim_for_end(thread);
-    if (__builtin_expect((span->dropped_attributes | span->dropped_events | span->dropped_links) != 0, 0)) put_dropped_counts(*span);
+    if (__builtin_expect(lane == nullptr || lane->generation != span->generation, 0))
+        lane = claim_for_end(thread);
+    if (__builtin_expect(
+            (span->dropped_attributes | span->dropped_events | span->dropped_links) != 0, 0))
+        put_dropped_counts(*span);
     const std::uint64_t bytes = record_bytes(*span);
     if (__builtin_expect(lane == nullptr, 0)) {
         drop(*span, thread, nullptr, shm::DropReason::no_lane);
-    } else if (__builtin_expect(__atomic_load_n(&owner->segment->segment.daemon->retired, __ATOMIC_RELAXED) != 0, 0)) {
+    } else if (__builtin_expect(
+                   __atomic_load_n(&owner->segment->segment.daemon->retired, __ATOMIC_RELAXED) != 0,
+                   0)) {
         drop(*span, thread, lane, shm::DropReason::orphaned);
     } else {
         std::uint8_t* to = lane->writer.claim(bytes);
@@ -406,13 +443,16 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
             lane = thread.lane;  // It may have moved to a larger one.
         }
         if (__builtin_expect(to == nullptr, 0)) {
-            drop(*span, thread, lane, bytes > shm::lane_data_bytes_max / 2 ? shm::DropReason::too_large : shm::DropReason::ring_full);
+            drop(*span, thread, lane,
+                 bytes > shm::lane_data_bytes_max / 2 ? shm::DropReason::too_large
+                                                      : shm::DropReason::ring_full);
         } else {
             copy(*span, to, bytes, end_time);
             shm::SlotControl* control = control_of(span->record);
             control->end_segment = lane->segment->index;
             control->end_lane = lane->index;
-            // Before the publication: a write cursor past this place says that the span is in the lane.
+            // Before the publication: a write cursor past this place says that the span is in the
+            // lane.
             __atomic_store_n(&control->end_cursor, lane->writer.cursor + bytes, __ATOMIC_RELEASE);
             lane->writer.publish(bytes);
             add(lane->writer.producer->ended);

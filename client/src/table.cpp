@@ -31,7 +31,9 @@ bool same(const Scope& scope, const abi::ScopeInfo& info, std::string_view messa
 
 std::string scope_message(const abi::ScopeInfo& info) {
     namespace wire = detail::wire;
-    std::string message(wire::bytes_field_bytes(1, info.name_bytes) + wire::bytes_field_bytes(2, info.version_bytes) + info.attributes_bytes, '\0');
+    std::string message(wire::bytes_field_bytes(1, info.name_bytes) +
+                            wire::bytes_field_bytes(2, info.version_bytes) + info.attributes_bytes,
+                        '\0');
     auto* begin = reinterpret_cast<std::uint8_t*>(message.data());
     auto* at = begin;
     if (info.name_bytes != 0) at = wire::put_bytes(at, 1, info.name, info.name_bytes);
@@ -51,7 +53,8 @@ const void* scope(const abi::ScopeInfo* info) noexcept {
 
 const abi::Context* current() noexcept { return &this_thread.current; }
 
-// What attach() writes into the reserved bytes of a context: its place in its thread's stack of contexts.
+// What attach() writes into the reserved bytes of a context: its place in its thread's stack of
+// contexts.
 struct Place {
     std::uint32_t thread;  // Part of the address of its Thread.
     std::uint16_t depth;
@@ -69,7 +72,9 @@ void set_place(abi::Context& context, Place place) noexcept {
     std::memcpy(context.reserved + sizeof place.thread, &place.depth, sizeof place.depth);
 }
 
-std::uint32_t tag_of(const Thread& thread) noexcept { return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&thread) >> 4); }
+std::uint32_t tag_of(const Thread& thread) noexcept {
+    return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&thread) >> 4);
+}
 
 void attach(const abi::Context* context, abi::Context* previous) noexcept {
     Thread& thread = this_thread;
@@ -82,15 +87,16 @@ void attach(const abi::Context* context, abi::Context* previous) noexcept {
     thread.current = next;
 }
 
-// Out of order: what was attached above goes too, and when its turn comes it is gone already. On another thread:
-// that one's context is left alone.
+// Out of order: what was attached above goes too, and when its turn comes it is gone already. On
+// another thread: that one's context is left alone.
 void detach(const abi::Context* attached, abi::Context* previous) noexcept {
     Thread& thread = this_thread;
     const Place before = place_of(*previous);
     const std::uint32_t depth = place_of(thread.current).depth;
     const bool mine = before.thread == tag_of(thread) && depth > before.depth;
-    const bool innermost = mine && depth == before.depth + 1U &&
-                           std::memcmp(thread.current.span_id, attached->span_id, sizeof attached->span_id) == 0;
+    const bool innermost =
+        mine && depth == before.depth + 1U &&
+        std::memcmp(thread.current.span_id, attached->span_id, sizeof attached->span_id) == 0;
     if (!innermost) {
         if (Process* process = this_process()) process->count(shm::ProcessCounter::misuses);
     }
@@ -104,19 +110,23 @@ void detach(const abi::Context* attached, abi::Context* previous) noexcept {
 
 std::uint64_t table_now() noexcept { return now(); }
 
-constexpr abi::Table table{sizeof(abi::Table), 1, scope, start, grow, end, table_now, current, attach, detach, flush};
+constexpr abi::Table table{sizeof(abi::Table), 1,       scope,  start,  grow, end,
+                           table_now,          current, attach, detach, flush};
 
 }  // namespace
 
 Scope* intern_scope(const abi::ScopeInfo& info) {
     const std::string message = scope_message(info);
-    // A lock-free list that only grows: two threads may intern the same scope at once, which costs an entry.
-    for (Scope* known = scopes.load(std::memory_order_acquire); known != nullptr; known = known->next) {
+    // A lock-free list that only grows: two threads may intern the same scope at once, which costs
+    // an entry.
+    for (Scope* known = scopes.load(std::memory_order_acquire); known != nullptr;
+         known = known->next) {
         if (same(*known, info, message)) return known;
     }
     auto* fresh = new Scope;
     fresh->message = message;
-    fresh->schema_url.assign(info.schema_url == nullptr ? "" : info.schema_url, info.schema_url_bytes);
+    fresh->schema_url.assign(info.schema_url == nullptr ? "" : info.schema_url,
+                             info.schema_url_bytes);
     fresh->own = static_cast<const Provider*>(info.provider);
     fresh->next = scopes.load(std::memory_order_relaxed);
     while (!scopes.compare_exchange_weak(fresh->next, fresh, std::memory_order_acq_rel)) {
@@ -136,7 +146,8 @@ const Provider* global_provider() noexcept {
 void set_global_provider(const Provider* provider) noexcept {
     global.store(provider, std::memory_order_release);
     // Scopes of the global provider register anew at their next span.
-    for (Scope* known = scopes.load(std::memory_order_acquire); known != nullptr; known = known->next) {
+    for (Scope* known = scopes.load(std::memory_order_acquire); known != nullptr;
+         known = known->next) {
         if (known->own == nullptr) known->generation.store(0, std::memory_order_release);
     }
 }

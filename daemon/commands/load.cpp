@@ -34,18 +34,21 @@ std::atomic<std::uint64_t>* map_progress(const LoadOptions& options) {
     if (!options.progress.empty()) {
         file = open(options.progress.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         if (file < 0 || ftruncate(file, static_cast<off_t>(bytes)) != 0) {
-            std::fprintf(stderr, "oteld load: cannot write the progress file %s: %s\n", options.progress.c_str(), std::strerror(errno));
+            std::fprintf(stderr, "oteld load: cannot write the progress file %s: %s\n",
+                         options.progress.c_str(), std::strerror(errno));
             return nullptr;
         }
     }
-    void* map = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, file < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, file, 0);
+    void* map = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                     file < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, file, 0);
     if (file >= 0) close(file);
     return map == MAP_FAILED ? nullptr : static_cast<std::atomic<std::uint64_t>*>(map);
 }
 
 // `number` further attributes, of all types in turn.
 void add_attributes(Span& span, unsigned number, std::uint64_t seq) {
-    static constexpr const char* keys[] = {"load.a0", "load.a1", "load.a2", "load.a3", "load.a4", "load.a5", "load.a6", "load.a7"};
+    static constexpr const char* keys[] = {"load.a0", "load.a1", "load.a2", "load.a3",
+                                           "load.a4", "load.a5", "load.a6", "load.a7"};
     char long_key[24];
     for (unsigned i = 0; i < number; ++i) {
         const char* key = keys[i % 8];
@@ -67,16 +70,19 @@ void add_attributes(Span& span, unsigned number, std::uint64_t seq) {
 
 class Worker {
 public:
-    Worker(const LoadOptions& options, const Tracer& tracer, unsigned number, std::atomic<std::uint64_t>& progress, Clock::time_point start)
+    Worker(const LoadOptions& options, const Tracer& tracer, unsigned number,
+           std::atomic<std::uint64_t>& progress, Clock::time_point start)
         : options_(options), tracer_(tracer), number_(number), progress_(progress), start_(start) {}
 
     void run() {
         const std::uint64_t spans = share(options_.spans);
-        const auto until = start_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options_.seconds));
+        const auto until = start_ + std::chrono::duration_cast<Clock::duration>(
+                                        std::chrono::duration<double>(options_.seconds));
         for (std::uint64_t i = 0; options_.spans == 0 || i < spans; ++i) {
             if (options_.rate > 0) wait_for_turn(i);
             // Reading the clock for every span would be most of a span's cost.
-            if (options_.seconds > 0 && (options_.rate > 0 || i % 64 == 0) && Clock::now() >= until) break;
+            if (options_.seconds > 0 && (options_.rate > 0 || i % 64 == 0) && Clock::now() >= until)
+                break;
             one();
         }
     }
@@ -98,9 +104,13 @@ private:
 
     void wait_for_turn(std::uint64_t i) const {
         const double own_rate = options_.rate / options_.threads;
-        const auto due = start_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(static_cast<double>(i) / own_rate));
+        const auto due =
+            start_ + std::chrono::duration_cast<Clock::duration>(
+                         std::chrono::duration<double>(static_cast<double>(i) / own_rate));
         // Sleeps are coarse: above 10,000 spans/s a thread sends what is due since it last slept.
-        for (auto left = due - Clock::now(); left > Clock::duration::zero(); left = due - Clock::now()) std::this_thread::sleep_for(left);
+        for (auto left = due - Clock::now(); left > Clock::duration::zero();
+             left = due - Clock::now())
+            std::this_thread::sleep_for(left);
     }
 
     Span start() {
@@ -127,12 +137,14 @@ private:
     Clock::time_point start_;
 };
 
-Totals run_workers(const LoadOptions& options, const Tracer& tracer, std::atomic<std::uint64_t>* progress, Clock::time_point start,
+Totals run_workers(const LoadOptions& options, const Tracer& tracer,
+                   std::atomic<std::uint64_t>* progress, Clock::time_point start,
                    std::vector<std::vector<Span>>& open) {
     std::vector<Worker> workers;
     std::vector<std::thread> threads;
     workers.reserve(options.threads);
-    for (unsigned i = 0; i < options.threads; ++i) workers.emplace_back(options, tracer, i, progress[i], start);
+    for (unsigned i = 0; i < options.threads; ++i)
+        workers.emplace_back(options, tracer, i, progress[i], start);
     for (unsigned i = 0; i < options.threads; ++i) {
         threads.emplace_back([&, i] {
             workers[i].run();
@@ -163,13 +175,17 @@ int load_command(const LoadOptions& options) {
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     const std::uint64_t dropped = spans_dropped();
     if (totals.not_recorded != 0) {
-        std::fprintf(stderr, "oteld load: %llu spans were not recorded: there is no ring directory (start `oteld run`, see OTELD_DIR) or the sampler said no\n",
+        std::fprintf(stderr,
+                     "oteld load: %llu spans were not recorded: there is no ring directory (start "
+                     "`oteld run`, see OTELD_DIR) or the sampler said no\n",
                      static_cast<unsigned long long>(totals.not_recorded));
     }
-    std::printf("{\"started\":%llu,\"ended\":%llu,\"dropped\":%llu,\"open\":%llu,\"seconds\":%.3f}\n",
-                static_cast<unsigned long long>(totals.started - totals.not_recorded),
-                static_cast<unsigned long long>(totals.ended - dropped), static_cast<unsigned long long>(dropped),
-                static_cast<unsigned long long>(totals.open), seconds);
+    std::printf(
+        "{\"started\":%llu,\"ended\":%llu,\"dropped\":%llu,\"open\":%llu,\"seconds\":%.3f}\n",
+        static_cast<unsigned long long>(totals.started - totals.not_recorded),
+        static_cast<unsigned long long>(totals.ended - dropped),
+        static_cast<unsigned long long>(dropped), static_cast<unsigned long long>(totals.open),
+        seconds);
     std::fflush(stdout);
     // Spans that were left open stay so: neither their destructors nor a static one may end them.
     if (totals.open != 0) _exit(0);

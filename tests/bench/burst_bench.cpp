@@ -1,8 +1,9 @@
-// A burst from idle: one thread wakes up and writes spans at a given distance while the daemon sleeps.
+// A burst from idle: one thread wakes up and writes spans at a given distance while the daemon
+// sleeps.
 //
-// Usage: burst_bench SPANS GAP_NS IDLE_MS BURSTS   OTELD_DIR names the ring directory of a running oteld.
-// Prints one JSON line per burst: how many of its spans were dropped. The first burst meets a lane of 128 KiB,
-// later ones what it has grown to.
+// Usage: burst_bench SPANS GAP_NS IDLE_MS BURSTS   OTELD_DIR names the ring directory of a running
+// oteld. Prints one JSON line per burst: how many of its spans were dropped. The first burst meets
+// a lane of 128 KiB, later ones what it has grown to.
 
 #include "oteld/client.hpp"
 
@@ -33,7 +34,11 @@ int main(int count, char** arguments) {
         auto due = start;
         for (long i = 0; i < spans; ++i) {
             auto span = tracer.span("checkout");
-            span.set("order.id", "A-12345").set("lines", i).set("total", 12.5).set("ok", true).set("customer", "someone");
+            span.set("order.id", "A-12345")
+                .set("lines", i)
+                .set("total", 12.5)
+                .set("ok", true)
+                .set("customer", "someone");
             span.end();
             due += gap;
             while (gap.count() != 0 && Clock::now() < due) {
@@ -41,7 +46,8 @@ int main(int count, char** arguments) {
         }
         const std::chrono::duration<double, std::nano> took = Clock::now() - start;
         std::printf("{\"burst\":%d,\"dropped\":%llu,\"ns_per_span\":%.0f}\n", burst,
-                    static_cast<unsigned long long>(oteld::spans_dropped() - before), took.count() / static_cast<double>(spans));
+                    static_cast<unsigned long long>(oteld::spans_dropped() - before),
+                    took.count() / static_cast<double>(spans));
         std::fflush(stdout);
     }
 }

@@ -1,5 +1,5 @@
-// Times a short function in rounds, each long enough for the clock and short enough to fall between two
-// disturbances; prints p10 and median over the rounds. Threads: one.
+// Times a short function in rounds, each long enough for the clock and short enough to fall between
+// two disturbances; prints p10 and median over the rounds. Threads: one.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +38,8 @@ Figures measure(int rounds, int calls, Function function, Between between) {
 
 // One JSON line per figure, for run.py.
 inline void report(const char* name, Figures figures) {
-    std::printf("{\"name\":\"%s\",\"p10\":%.2f,\"median\":%.2f}\n", name, figures.p10, figures.median);
+    std::printf("{\"name\":\"%s\",\"p10\":%.2f,\"median\":%.2f}\n", name, figures.p10,
+                figures.median);
     std::fflush(stdout);
 }
 

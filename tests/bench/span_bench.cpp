@@ -1,9 +1,11 @@
-// What a span costs the application: header path, C interface, unsampled, beside the floor in the same run.
+// What a span costs the application: header path, C interface, unsampled, beside the floor in the
+// same run.
 //
 // Usage: span_bench [--drain]   OTELD_DIR names an existing ring directory.
-// The floor is what no design can avoid: two clock readings and the encoding of the same five attributes into a
-// buffer on the stack. With --drain the program moves the daemon's cursors itself between the rounds, so that the
-// writer never meets a full lane and no reader runs beside it; without, an oteld must be draining the directory.
+// The floor is what no design can avoid: two clock readings and the encoding of the same five
+// attributes into a buffer on the stack. With --drain the program moves the daemon's cursors itself
+// between the rounds, so that the writer never meets a full lane and no reader runs beside it;
+// without, an oteld must be draining the directory.
 
 #include "tests/bench/measure.hpp"
 
@@ -80,20 +82,38 @@ inline std::uint64_t clock_reading() {
 
 [[gnu::noinline]] void header_span(int i, std::string_view customer) {
     auto span = bench_tracer.span("checkout");
-    span.set("order.id", "A-12345").set("lines", i).set("total", 12.5 + i).set("ok", true).set("customer", customer);
+    span.set("order.id", "A-12345")
+        .set("lines", i)
+        .set("total", 12.5 + i)
+        .set("ok", true)
+        .set("customer", customer);
 }
 
-[[gnu::noinline]] void header_span_empty(int, std::string_view) { auto span = bench_tracer.span("checkout"); }
+[[gnu::noinline]] void header_span_empty(int, std::string_view) {
+    auto span = bench_tracer.span("checkout");
+}
 
 [[gnu::noinline]] void header_span_ten(int i, std::string_view customer) {
     auto span = bench_tracer.span("checkout");
-    span.set("order.id", "A-12345").set("lines", i).set("total", 12.5 + i).set("ok", true).set("customer", customer);
-    span.set("region", "eu-west-1").set("retries", i & 3).set("ratio", 0.5 + i).set("cached", false).set("host", customer);
+    span.set("order.id", "A-12345")
+        .set("lines", i)
+        .set("total", 12.5 + i)
+        .set("ok", true)
+        .set("customer", customer);
+    span.set("region", "eu-west-1")
+        .set("retries", i & 3)
+        .set("ratio", 0.5 + i)
+        .set("cached", false)
+        .set("host", customer);
 }
 
 [[gnu::noinline]] void header_scope(int i, std::string_view customer) {
     auto span = bench_tracer.scope("checkout");
-    span.set("order.id", "A-12345").set("lines", i).set("total", 12.5 + i).set("ok", true).set("customer", customer);
+    span.set("order.id", "A-12345")
+        .set("lines", i)
+        .set("total", 12.5 + i)
+        .set("ok", true)
+        .set("customer", customer);
 }
 
 const oteld_tracer c_tracer = oteld_get_tracer(OTELD_STR("bench"), OTELD_STR("1"), OTELD_STR(""));
@@ -105,7 +125,8 @@ const oteld_tracer c_tracer = oteld_get_tracer(OTELD_STR("bench"), OTELD_STR("1"
     oteld_span_set_int(&span, OTELD_STR("lines"), i);
     oteld_span_set_double(&span, OTELD_STR("total"), 12.5 + i);
     oteld_span_set_bool(&span, OTELD_STR("ok"), true);
-    oteld_span_set_string(&span, OTELD_STR("customer"), oteld_str{customer.data(), customer.size()});
+    oteld_span_set_string(&span, OTELD_STR("customer"),
+                          oteld_str{customer.data(), customer.size()});
     oteld_span_end(&span, 0);
 }
 
@@ -116,7 +137,11 @@ const oteld_tracer c_tracer = oteld_get_tracer(OTELD_STR("bench"), OTELD_STR("1"
     static const SpanContext parent_context(trace_id, span_id, 0, false);
     static const ParentOption not_sampled = parent(parent_context);
     auto span = bench_tracer.span("checkout", not_sampled);
-    span.set("order.id", "A-12345").set("lines", i).set("total", 12.5 + i).set("ok", true).set("customer", customer);
+    span.set("order.id", "A-12345")
+        .set("lines", i)
+        .set("total", 12.5 + i)
+        .set("ok", true)
+        .set("customer", customer);
 }
 
 // Stands in for the daemon's drain: everything written counts as read.
@@ -127,29 +152,40 @@ void move_cursors() {
     if (list == nullptr) return;
     while (const dirent* entry = readdir(list)) {
         const std::string name = entry->d_name;
-        if (name.size() < sizeof shm::ring_suffix || name.substr(name.size() - 5) != shm::ring_suffix) continue;
+        if (name.size() < sizeof shm::ring_suffix ||
+            name.substr(name.size() - 5) != shm::ring_suffix)
+            continue;
         std::uint8_t*& map = maps[name];
         if (map == nullptr) {
             const int file = open((directory + "/" + name).c_str(), O_RDWR | O_CLOEXEC);
             struct stat facts {};
             if (file < 0 || fstat(file, &facts) != 0) continue;
-            map = static_cast<std::uint8_t*>(mmap(nullptr, static_cast<std::size_t>(facts.st_size), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
+            map = static_cast<std::uint8_t*>(mmap(nullptr, static_cast<std::size_t>(facts.st_size),
+                                                  PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
             close(file);
         }
         const auto* header = reinterpret_cast<const shm::SegmentHeader*>(map);
         for (std::uint32_t i = 0; i < header->lane_count; ++i) {
-            const auto* producer = reinterpret_cast<const shm::LaneProducer*>(map + header->lanes_offset + i * header->lane_stride + header->producer_offset);
-            auto* lane = reinterpret_cast<shm::DaemonLane*>(map + header->daemon_offset + sizeof(shm::DaemonSegment)) + i;
-            __atomic_store_n(&lane->read_cursor, __atomic_load_n(&producer->write_cursor, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
+            const auto* producer = reinterpret_cast<const shm::LaneProducer*>(
+                map + header->lanes_offset + i * header->lane_stride + header->producer_offset);
+            auto* lane = reinterpret_cast<shm::DaemonLane*>(map + header->daemon_offset +
+                                                            sizeof(shm::DaemonSegment)) +
+                         i;
+            __atomic_store_n(&lane->read_cursor,
+                             __atomic_load_n(&producer->write_cursor, __ATOMIC_ACQUIRE),
+                             __ATOMIC_RELEASE);
         }
     }
     closedir(list);
 }
 
-// A round with --drain: cursors moved, then a few calls to warm up again. Without: 2 ms for the daemon.
+// A round with --drain: cursors moved, then a few calls to warm up again. Without: 2 ms for the
+// daemon.
 void between(bool drain, void (*function)(int, std::string_view), std::string_view customer) {
-    if (drain) move_cursors();
-    else std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    if (drain)
+        move_cursors();
+    else
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
     for (int i = 0; i < 20; ++i) function(i, customer);
 }
 
@@ -165,14 +201,20 @@ int main(int count, char** arguments) {
         std::fprintf(stderr, "span_bench: spans are not recorded; is OTELD_DIR writable?\n");
         return 1;
     }
-    const std::string customer = count > 2 ? arguments[2] : "someone";  // Not known to the compiler.
+    const std::string customer =
+        count > 2 ? arguments[2] : "someone";  // Not known to the compiler.
     const std::pair<const char*, void (*)(int, std::string_view)> cases[] = {
-        {"floor", floor_span},          {"header 5 attributes", header_span},       {"c abi 5 attributes", c_span},
-        {"header 0 attributes", header_span_empty}, {"header 10 attributes", header_span_ten}, {"header 5 attributes, current", header_scope},
+        {"floor", floor_span},
+        {"header 5 attributes", header_span},
+        {"c abi 5 attributes", c_span},
+        {"header 0 attributes", header_span_empty},
+        {"header 10 attributes", header_span_ten},
+        {"header 5 attributes, current", header_scope},
         {"unsampled", unsampled_span},
     };
     for (const auto& [name, function] : cases) {
         oteld::bench::report(name, oteld::bench::measure(
-                                       rounds, calls, [&](int i) { function(i, customer); }, [&] { between(drain, function, customer); }));
+                                       rounds, calls, [&](int i) { function(i, customer); },
+                                       [&] { between(drain, function, customer); }));
     }
 }

@@ -10,7 +10,11 @@ const oteld::Tracer tracer = oteld::tracer("bench", "1");
 
 [[gnu::noinline]] void span(int i) {
     auto span = tracer.span("checkout");
-    span.set("order.id", "A-12345").set("lines", i).set("total", 12.5 + i).set("ok", true).set("customer", "someone");
+    span.set("order.id", "A-12345")
+        .set("lines", i)
+        .set("total", 12.5 + i)
+        .set("ok", true)
+        .set("customer", "someone");
     asm volatile("" : : "r"(&span) : "memory");
 }
 

@@ -1,18 +1,18 @@
-/* Uses every function of oteld/oteld.h: once as it is meant, and with null, zeroed and ended handles.
- * Run by tests/unit/client/c_api_test.cpp, which reads what it recorded. Ends with 0 when all that it can see
- * itself is right. */
+/* Uses every function of oteld/oteld.h: once as it is meant, and with null, zeroed and ended
+ * handles. Run by tests/unit/client/c_api_test.cpp, which reads what it recorded. Ends with 0 when
+ * all that it can see itself is right. */
 #include <oteld/oteld.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPECT(condition)                                                        \
-    do {                                                                         \
-        if (!(condition)) {                                                      \
+#define EXPECT(condition)                                                             \
+    do {                                                                              \
+        if (!(condition)) {                                                           \
             fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-            exit(42);                                                            \
-        }                                                                        \
+            exit(42);                                                                 \
+        }                                                                             \
     } while (0)
 
 static oteld_value text(const char* words) {
@@ -44,9 +44,12 @@ static void every_field(oteld_tracer tracer) {
     oteld_value raw = {OTELD_BYTES, {0}};
     raw.as.string.data = "\x01\x02";
     raw.as.string.size = 2;
-    const oteld_attribute attributes[] = {{OTELD_STR("array"), array}, {OTELD_STR("map"), map},
-                                          {OTELD_STR("real"), real},   {OTELD_STR("boolean"), boolean},
-                                          {OTELD_STR("raw"), raw},     {OTELD_STR("text"), text("words")},
+    const oteld_attribute attributes[] = {{OTELD_STR("array"), array},
+                                          {OTELD_STR("map"), map},
+                                          {OTELD_STR("real"), real},
+                                          {OTELD_STR("boolean"), boolean},
+                                          {OTELD_STR("raw"), raw},
+                                          {OTELD_STR("text"), text("words")},
                                           {OTELD_STR("integer"), integer(-7)}};
     const oteld_context parent = {{1, 2}, {3, 4}, 1, 1};
     oteld_start start = {0};
@@ -164,7 +167,8 @@ static void nothing_at_all(oteld_tracer tracer) {
 }
 
 int main(void) {
-    const oteld_tracer tracer = oteld_get_tracer(OTELD_STR("c"), OTELD_STR("1.0"), OTELD_STR("https://example.org/c"));
+    const oteld_tracer tracer =
+        oteld_get_tracer(OTELD_STR("c"), OTELD_STR("1.0"), OTELD_STR("https://example.org/c"));
     every_field(tracer);
     scopes(tracer);
     nothing_at_all(tracer);

@@ -1,5 +1,5 @@
-// A program without a client, built with and without -pie, that uses a library which records. Its exit code says
-// what happened: 10 without a client, 11 with one (LD_PRELOAD).
+// A program without a client, built with and without -pie, that uses a library which records. Its
+// exit code says what happened: 10 without a client, 11 with one (LD_PRELOAD).
 #include <oteld/api.hpp>
 
 extern "C" int use_library();

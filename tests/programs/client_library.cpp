@@ -1,5 +1,5 @@
-// A library that records with the API's headers alone: linked to no client. Loaded by client_host and
-// client_plugin_host; see tests/unit/client/api_split_test.cpp.
+// A library that records with the API's headers alone: linked to no client. Loaded by client_host
+// and client_plugin_host; see tests/unit/client/api_split_test.cpp.
 #include <oteld/api.hpp>
 
 // 1: its span is recorded.

@@ -1,8 +1,8 @@
 // Setting up the client in code. Not needed for the first span: the environment is read on its own.
 //
 // Used by: applications, once, near the start of main(). Libraries include api.hpp only.
-// Threads: any. A provider's spans may outlive the TracerProvider object: what they need is never freed.
-// https://opentelemetry.io/docs/specs/otel/trace/sdk/
+// Threads: any. A provider's spans may outlive the TracerProvider object: what they need is never
+// freed. https://opentelemetry.io/docs/specs/otel/trace/sdk/
 #pragma once
 
 #include "oteld/api.hpp"
@@ -14,7 +14,8 @@
 
 namespace oteld {
 
-// What is said here beats the environment; what is not said comes from the standard OTEL_* variables.
+// What is said here beats the environment; what is not said comes from the standard OTEL_*
+// variables.
 class Settings {
 public:
     Settings& service(std::string name, std::string version = {}) {
@@ -34,20 +35,25 @@ public:
     [[nodiscard]] const std::string& service_name() const noexcept { return service_name_; }
     [[nodiscard]] const std::string& service_version() const noexcept { return service_version_; }
     [[nodiscard]] const std::string& schema_url() const noexcept { return schema_url_; }
-    [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& resource_attributes() const noexcept { return resource_; }
+    [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& resource_attributes()
+        const noexcept {
+        return resource_;
+    }
 
 private:
     std::string service_name_, service_version_, schema_url_;
     std::vector<std::pair<std::string, std::string>> resource_;
 };
 
-// A resource, a sampler and limits under which tracers record. May throw std::bad_alloc when it is made.
+// A resource, a sampler and limits under which tracers record. May throw std::bad_alloc when it is
+// made.
 class __attribute__((visibility("default"))) TracerProvider {
 public:
     TracerProvider() : TracerProvider(Settings{}) {}
     explicit TracerProvider(const Settings& settings);
 
-    [[nodiscard]] Tracer tracer(std::string_view name, std::string_view version = {}, std::string_view schema_url = {},
+    [[nodiscard]] Tracer tracer(std::string_view name, std::string_view version = {},
+                                std::string_view schema_url = {},
                                 Attributes attributes = {}) const {
         return oteld::tracer(name, version, schema_url, attributes, provider_);
     }
@@ -58,12 +64,13 @@ private:
     const void* provider_;
 };
 
-// Waits until every span that ended before the call is safe with the daemon, not for a network. False: the time
-// is over or there is no daemon; nothing is lost by that, the spans stay in the ring.
+// Waits until every span that ended before the call is safe with the daemon, not for a network.
+// False: the time is over or there is no daemon; nothing is lost by that, the spans stay in the
+// ring.
 __attribute__((visibility("default"))) bool force_flush(std::chrono::nanoseconds timeout) noexcept;
 
-// Spans of this process that were dropped since it started (or since its fork), for whatever reason; `oteld status`
-// shows the reasons.
+// Spans of this process that were dropped since it started (or since its fork), for whatever
+// reason; `oteld status` shows the reasons.
 __attribute__((visibility("default"))) std::uint64_t spans_dropped() noexcept;
 
 }  // namespace oteld

@@ -2,7 +2,8 @@
 //
 // Used by: everybody who links spans together or passes them on.
 // Threads: a SpanContext is a value; `current()` and ContextScope concern the calling thread only.
-// https://www.w3.org/TR/trace-context-2/  https://opentelemetry.io/docs/specs/otel/trace/api/#spancontext
+// https://www.w3.org/TR/trace-context-2/
+// https://opentelemetry.io/docs/specs/otel/trace/api/#spancontext
 #pragma once
 
 #include "oteld/detail/abi.hpp"
@@ -15,13 +16,14 @@
 
 namespace oteld {
 
-// Immutable identity of a span: ids, W3C flags, trace state, and whether it came from another process.
+// Immutable identity of a span: ids, W3C flags, trace state, and whether it came from another
+// process.
 class SpanContext {
 public:
     SpanContext() noexcept : raw_{} {}
     // An invalid one if either id is all zero. `trace_state` is kept as it is given.
-    SpanContext(const std::uint8_t (&trace_id)[16], const std::uint8_t (&span_id)[8], std::uint8_t flags, bool remote,
-                std::string_view trace_state = {}) noexcept
+    SpanContext(const std::uint8_t (&trace_id)[16], const std::uint8_t (&span_id)[8],
+                std::uint8_t flags, bool remote, std::string_view trace_state = {}) noexcept
         : raw_{} {
         std::memcpy(raw_.trace_id, trace_id, 16);
         std::memcpy(raw_.span_id, span_id, 8);
@@ -29,7 +31,9 @@ public:
         raw_.remote = remote ? 1 : 0;
         if (!trace_state.empty()) raw_.trace_state = make_trace_state(trace_state);
     }
-    explicit SpanContext(const abi::Context& raw) noexcept : raw_(raw) { abi::retain(raw_.trace_state); }
+    explicit SpanContext(const abi::Context& raw) noexcept : raw_(raw) {
+        abi::retain(raw_.trace_state);
+    }
     SpanContext(const SpanContext& other) noexcept : SpanContext(other.raw_) {}
     SpanContext(SpanContext&& other) noexcept : raw_(std::exchange(other.raw_, {})) {}
     SpanContext& operator=(SpanContext other) noexcept {
@@ -38,7 +42,9 @@ public:
     }
     ~SpanContext() { abi::release(raw_.trace_state); }
 
-    [[nodiscard]] bool valid() const noexcept { return any(raw_.trace_id, 16) && any(raw_.span_id, 8); }
+    [[nodiscard]] bool valid() const noexcept {
+        return any(raw_.trace_id, 16) && any(raw_.span_id, 8);
+    }
     [[nodiscard]] bool sampled() const noexcept { return (raw_.flags & 1U) != 0; }
     [[nodiscard]] bool remote() const noexcept { return raw_.remote != 0; }
     [[nodiscard]] std::uint8_t flags() const noexcept { return raw_.flags; }
@@ -71,7 +77,8 @@ private:
         return text;
     }
     static abi::TraceState* make_trace_state(std::string_view text) noexcept {
-        auto* memory = static_cast<abi::TraceState*>(std::malloc(sizeof(abi::TraceState) + text.size()));
+        auto* memory =
+            static_cast<abi::TraceState*>(std::malloc(sizeof(abi::TraceState) + text.size()));
         if (memory == nullptr) return nullptr;
         new (memory) abi::TraceState{{1}, static_cast<std::uint32_t>(text.size())};
         std::memcpy(static_cast<void*>(memory + 1), text.data(), text.size());
@@ -87,7 +94,8 @@ inline SpanContext current() noexcept {
     return table == nullptr ? SpanContext() : SpanContext(*table->current());
 }
 
-// Makes a context current until the end of the block. Detached out of order or on another thread: counted.
+// Makes a context current until the end of the block. Detached out of order or on another thread:
+// counted.
 class ContextScope {
 public:
     ContextScope() noexcept = default;
@@ -99,7 +107,9 @@ public:
         active_ = true;
     }
     ContextScope(ContextScope&& other) noexcept
-        : attached_(other.attached_), previous_(other.previous_), active_(std::exchange(other.active_, false)) {}
+        : attached_(other.attached_),
+          previous_(other.previous_),
+          active_(std::exchange(other.active_, false)) {}
     ContextScope& operator=(ContextScope&& other) noexcept {
         if (this != &other) {
             detach();
@@ -121,6 +131,8 @@ private:
     bool active_ = false;
 };
 
-[[nodiscard]] inline ContextScope attach(const SpanContext& context) noexcept { return ContextScope(context.raw()); }
+[[nodiscard]] inline ContextScope attach(const SpanContext& context) noexcept {
+    return ContextScope(context.raw());
+}
 
 }  // namespace oteld

@@ -1,22 +1,28 @@
 // A span: a move-only value that ends once, at end() or when it is destroyed.
 //
 // Used by: everybody. Made by Tracer::span() and Tracer::scope().
-// Threads: one at a time; it may be handed to another thread and end there. Never throws, blocks or, below 16 KiB
-// of content, allocates. Without a client, or when the sampler said no, every call returns at once.
-// Times are std::chrono::system_clock time points; {} means now.
+// Threads: one at a time; it may be handed to another thread and end there. Never throws, blocks
+// or, below 16 KiB of content, allocates. Without a client, or when the sampler said no, every call
+// returns at once. Times are std::chrono::system_clock time points; {} means now.
 // https://opentelemetry.io/docs/specs/otel/trace/api/#span
 #pragma once
 
 #include "oteld/detail/encode.hpp"
 
-#include <chrono>
 #include <cxxabi.h>
+#include <chrono>
 #include <exception>
 #include <typeinfo>
 
 namespace oteld {
 
-enum class Kind : std::uint8_t { internal = 1, server = 2, client = 3, producer = 4, consumer = 5 };  // OTLP numbers.
+enum class Kind : std::uint8_t {
+    internal = 1,
+    server = 2,
+    client = 3,
+    producer = 4,
+    consumer = 5
+};  // OTLP numbers.
 inline constexpr Kind internal = Kind::internal;
 inline constexpr Kind server = Kind::server;
 inline constexpr Kind client = Kind::client;
@@ -30,7 +36,8 @@ using Time = std::chrono::system_clock::time_point;
 namespace detail {
 // OTLP's times are unsigned: what lies before 1970 becomes the earliest there is.
 inline std::uint64_t unix_ns(Time time) noexcept {
-    const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
+    const auto ns =
+        std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
     return ns < 1 ? 1 : static_cast<std::uint64_t>(ns);
 }
 }  // namespace detail
@@ -50,7 +57,8 @@ public:
     }
     ~Span() { finish(); }
 
-    // False: nothing is recorded (no client, not sampled, ended, or inherited through fork); attributes need not be computed.
+    // False: nothing is recorded (no client, not sampled, ended, or inherited through fork);
+    // attributes need not be computed.
     [[nodiscard]] bool recording() const noexcept { return abi::recording(raw_); }
     // Valid also after the end, and for spans that are not sampled.
     [[nodiscard]] SpanContext context() const noexcept { return SpanContext(raw_.context); }
@@ -65,7 +73,9 @@ public:
         return *this;
     }
     Span& set(std::string_view key, Attributes map) noexcept { return set(key, Value(map)); }
-    Span& set(std::string_view key, std::initializer_list<Scalar> array) noexcept { return set(key, Value(array)); }
+    Span& set(std::string_view key, std::initializer_list<Scalar> array) noexcept {
+        return set(key, Value(array));
+    }
     Span& set(Attributes attributes) noexcept { return set(attributes.begin(), attributes.size()); }
     Span& set(const Attribute* first, std::size_t count) noexcept {
         if (!abi::recording(raw_)) return *this;
@@ -77,10 +87,12 @@ public:
     Span& event(std::string_view name, Attributes attributes = {}, Time time = {}) noexcept {
         return event(name, attributes.begin(), attributes.size(), time);
     }
-    Span& event(std::string_view name, const Attribute* first, std::size_t count, Time time = {}) noexcept {
+    Span& event(std::string_view name, const Attribute* first, std::size_t count,
+                Time time = {}) noexcept {
         if (!abi::recording(raw_)) return *this;
         detail::add_event(raw_, name, {first, count, raw_.limits->event_attributes},
-                          time == Time{} ? abi::client()->now() : detail::unix_ns(time), raw_.limits->value_length);
+                          time == Time{} ? abi::client()->now() : detail::unix_ns(time),
+                          raw_.limits->value_length);
         abi::publish(raw_);
         return *this;
     }
@@ -90,7 +102,8 @@ public:
     }
     // A link without a valid context is kept only if it has attributes or trace state.
     Span& link(const SpanContext& other, const Attribute* first, std::size_t count) noexcept {
-        if (!abi::recording(raw_) || (!other.valid() && count == 0 && other.trace_state().empty())) return *this;
+        if (!abi::recording(raw_) || (!other.valid() && count == 0 && other.trace_state().empty()))
+            return *this;
         detail::add_link(raw_, other, {first, count, raw_.limits->link_attributes});
         abi::publish(raw_);
         return *this;
@@ -98,24 +111,34 @@ public:
 
     // Ok > Error > Unset: ok is final, unset changes nothing. A description counts only with error.
     Span& status(Status code, std::string_view description = {}) noexcept {
-        if (!abi::recording(raw_) || code == Status::unset || code_now() == Status::ok) return *this;
-        raw_.record->kind_status =
-            static_cast<std::uint8_t>((raw_.record->kind_status & 15U) | static_cast<unsigned>(code) << 4);
+        if (!abi::recording(raw_) || code == Status::unset || code_now() == Status::ok)
+            return *this;
+        raw_.record->kind_status = static_cast<std::uint8_t>((raw_.record->kind_status & 15U) |
+                                                             static_cast<unsigned>(code) << 4);
         describe(code == Status::error ? description : std::string_view());
         return *this;
     }
-    Span& error(std::string_view description = {}) noexcept { return status(Status::error, description); }
+    Span& error(std::string_view description = {}) noexcept {
+        return status(Status::error, description);
+    }
 
-    // An event "exception" with exception.type and exception.message. The status is the caller's to set.
-    Span& exception(const std::exception& e) noexcept { return exception(type_name(typeid(e)).text, e.what()); }
-    Span& exception(std::string_view type, std::string_view message, std::string_view stacktrace = {}) noexcept {
-        const Attribute attributes[] = {{"exception.type", type}, {"exception.message", message},
+    // An event "exception" with exception.type and exception.message. The status is the caller's to
+    // set.
+    Span& exception(const std::exception& e) noexcept {
+        return exception(type_name(typeid(e)).text, e.what());
+    }
+    Span& exception(std::string_view type, std::string_view message,
+                    std::string_view stacktrace = {}) noexcept {
+        const Attribute attributes[] = {{"exception.type", type},
+                                        {"exception.message", message},
                                         {"exception.stacktrace", stacktrace}};
         return event("exception", attributes, stacktrace.empty() ? 2 : 3);
     }
 
     Span& name(std::string_view name) noexcept {  // The last name counts.
-        if (!abi::recording(raw_) || !abi::room(raw_, detail::wire::bytes_field_bytes(5, name.size()))) return *this;
+        if (!abi::recording(raw_) ||
+            !abi::room(raw_, detail::wire::bytes_field_bytes(5, name.size())))
+            return *this;
         raw_.cursor = detail::wire::put_bytes(raw_.cursor, 5, name.data(), name.size());
         abi::publish(raw_);
         return *this;
@@ -123,7 +146,8 @@ public:
 
     // Only the first end counts; afterwards the span records nothing.
     void end(Time time = {}) noexcept {
-        if (raw_.record != nullptr) abi::client()->end(&raw_, time == Time{} ? 0 : detail::unix_ns(time));
+        if (raw_.record != nullptr)
+            abi::client()->end(&raw_, time == Time{} ? 0 : detail::unix_ns(time));
     }
 
     [[nodiscard]] abi::Span& raw() noexcept { return raw_; }
@@ -134,7 +158,8 @@ private:
         const char* text;
         TypeName(const TypeName&) = delete;
         explicit TypeName(const std::type_info& type) noexcept
-            : demangled(abi_demangle(type.name())), text(demangled != nullptr ? demangled : type.name()) {}
+            : demangled(abi_demangle(type.name())),
+              text(demangled != nullptr ? demangled : type.name()) {}
         ~TypeName() { std::free(demangled); }
         static char* abi_demangle(const char* name) noexcept {
             int status = 0;
@@ -143,7 +168,9 @@ private:
     };
     static TypeName type_name(const std::type_info& type) noexcept { return TypeName(type); }
 
-    [[nodiscard]] Status code_now() const noexcept { return static_cast<Status>(raw_.record->kind_status >> 4); }
+    [[nodiscard]] Status code_now() const noexcept {
+        return static_cast<Status>(raw_.record->kind_status >> 4);
+    }
     // The description lies at the far end of the buffer, behind `end`; a later one replaces it.
     void describe(std::string_view text) noexcept {
         raw_.end += raw_.description_bytes;
@@ -167,7 +194,8 @@ private:
     abi::Span raw_;
 };
 
-// A span that is current on this thread until the end of its block; leaving by an exception sets status ERROR.
+// A span that is current on this thread until the end of its block; leaving by an exception sets
+// status ERROR.
 class ScopedSpan : public Span {
 public:
     ScopedSpan() noexcept = default;

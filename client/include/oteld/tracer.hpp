@@ -1,8 +1,8 @@
 // A tracer names the library that records (the instrumentation scope) and starts spans.
 //
 // Used by: everybody. Threads: any; a Tracer is a cheap, copyable value that may be static.
-// A tracer() call interns its scope and may allocate and lock: call it once per library, not per span.
-// https://opentelemetry.io/docs/specs/otel/trace/api/#tracer
+// A tracer() call interns its scope and may allocate and lock: call it once per library, not per
+// span. https://opentelemetry.io/docs/specs/otel/trace/api/#tracer
 #pragma once
 
 #include "oteld/span.hpp"
@@ -24,7 +24,7 @@ struct LinkOption {
 };
 
 inline ParentOption parent(SpanContext context) noexcept { return {std::move(context)}; }
-inline constexpr RootOption root{};                     // No parent, whatever is current.
+inline constexpr RootOption root{};  // No parent, whatever is current.
 inline StartTime start_time(Time time) noexcept { return {time}; }
 inline LinkOption link_to(SpanContext context, Attributes attributes = {}) noexcept {
     return {std::move(context), attributes};
@@ -32,41 +32,46 @@ inline LinkOption link_to(SpanContext context, Attributes attributes = {}) noexc
 
 class Tracer {
 public:
-    Tracer() noexcept = default;                        // Records nothing.
+    Tracer() noexcept = default;  // Records nothing.
     explicit Tracer(const void* scope) noexcept : scope_(scope) {}
 
-    // Options in any order: a Kind, parent(context), root, start_time(t), link_to(context, {...}); attributes last
-    // or first, as a braced list.
+    // Options in any order: a Kind, parent(context), root, start_time(t), link_to(context, {...});
+    // attributes last or first, as a braced list.
     template <class... Options>
     [[nodiscard]] Span span(std::string_view name, const Options&... options) const noexcept {
         return start(name, nullptr, 0, options...);
     }
     template <class... Options>
-    [[nodiscard]] Span span(std::string_view name, Attributes attributes, const Options&... options) const noexcept {
+    [[nodiscard]] Span span(std::string_view name, Attributes attributes,
+                            const Options&... options) const noexcept {
         return start(name, attributes.begin(), attributes.size(), options...);
     }
     template <class Option, class = std::enable_if_t<!std::is_same_v<Option, Attributes>>>
-    [[nodiscard]] Span span(std::string_view name, const Option& option, Attributes attributes) const noexcept {
+    [[nodiscard]] Span span(std::string_view name, const Option& option,
+                            Attributes attributes) const noexcept {
         return start(name, attributes.begin(), attributes.size(), option);
     }
 
     template <class... Options>
-    [[nodiscard]] ScopedSpan scope(std::string_view name, const Options&... options) const noexcept {
+    [[nodiscard]] ScopedSpan scope(std::string_view name,
+                                   const Options&... options) const noexcept {
         return ScopedSpan(start(name, nullptr, 0, options...));
     }
     template <class... Options>
-    [[nodiscard]] ScopedSpan scope(std::string_view name, Attributes attributes, const Options&... options) const noexcept {
+    [[nodiscard]] ScopedSpan scope(std::string_view name, Attributes attributes,
+                                   const Options&... options) const noexcept {
         return ScopedSpan(start(name, attributes.begin(), attributes.size(), options...));
     }
     template <class Option, class = std::enable_if_t<!std::is_same_v<Option, Attributes>>>
-    [[nodiscard]] ScopedSpan scope(std::string_view name, const Option& option, Attributes attributes) const noexcept {
+    [[nodiscard]] ScopedSpan scope(std::string_view name, const Option& option,
+                                   Attributes attributes) const noexcept {
         return ScopedSpan(start(name, attributes.begin(), attributes.size(), option));
     }
 
     // The general form, for wrappers: a parent of null means the current one.
     template <class... Options>
-    [[gnu::always_inline]] Span start(std::string_view name, const Attribute* first, std::size_t count,
-                                      const Options&... options) const noexcept {
+    [[gnu::always_inline]] Span start(std::string_view name, const Attribute* first,
+                                      std::size_t count, const Options&... options) const noexcept {
         Span span;
         const abi::Table* table = abi::client();
         if (table == nullptr || scope_ == nullptr) return span;
@@ -75,17 +80,23 @@ public:
         abi::Span& raw = span.raw();
         table->start(&raw, &start);
         if (raw.record != nullptr) {
-            for (std::size_t i = 0; i < count; ++i) detail::set_any(raw, first[i].key, first[i].value);
+            for (std::size_t i = 0; i < count; ++i)
+                detail::set_any(raw, first[i].key, first[i].value);
             (add(raw, options), ...);
-            abi::publish(raw);  // Crash recovery sees the span from here on, with all that it was started with.
+            abi::publish(raw);  // Crash recovery sees the span from here on, with all that it was
+                                // started with.
         }
         return span;
     }
 
 private:
     static inline constexpr abi::Context no_parent{};
-    static void apply(abi::Start& start, Kind kind) noexcept { start.kind = static_cast<std::uint32_t>(kind); }
-    static void apply(abi::Start& start, const ParentOption& option) noexcept { start.parent = &option.context.raw(); }
+    static void apply(abi::Start& start, Kind kind) noexcept {
+        start.kind = static_cast<std::uint32_t>(kind);
+    }
+    static void apply(abi::Start& start, const ParentOption& option) noexcept {
+        start.parent = &option.context.raw();
+    }
     static void apply(abi::Start& start, RootOption) noexcept { start.parent = &no_parent; }
     static void apply(abi::Start& start, StartTime option) noexcept {
         start.start_unix_ns = option.time == Time{} ? 0 : detail::unix_ns(option.time);
@@ -94,9 +105,12 @@ private:
     template <class Option>
     static void add(abi::Span& span, const Option& option) noexcept {
         if constexpr (std::is_same_v<Option, LinkOption>) {
-            if (!option.context.valid() && option.attributes.size() == 0 && option.context.trace_state().empty()) return;
+            if (!option.context.valid() && option.attributes.size() == 0 &&
+                option.context.trace_state().empty())
+                return;
             detail::add_link(span, option.context,
-                             {option.attributes.begin(), option.attributes.size(), span.limits->link_attributes});
+                             {option.attributes.begin(), option.attributes.size(),
+                              span.limits->link_attributes});
         }
     }
 
@@ -104,18 +118,22 @@ private:
 };
 
 // The tracer of the global provider for this instrumentation scope.
-inline Tracer tracer(std::string_view name, std::string_view version = {}, std::string_view schema_url = {},
-                     Attributes attributes = {}, const void* provider = nullptr) {
+inline Tracer tracer(std::string_view name, std::string_view version = {},
+                     std::string_view schema_url = {}, Attributes attributes = {},
+                     const void* provider = nullptr) {
     const abi::Table* table = abi::client();
     if (table == nullptr) return {};
     std::vector<std::uint8_t> encoded;
     for (const Attribute& attribute : attributes) {
-        const std::size_t bytes = detail::key_value_field_bytes(3, attribute.key, attribute.value, UINT32_MAX);
+        const std::size_t bytes =
+            detail::key_value_field_bytes(3, attribute.key, attribute.value, UINT32_MAX);
         encoded.resize(encoded.size() + bytes);
-        detail::put_key_value(encoded.data() + encoded.size() - bytes, 3, attribute.key, attribute.value, UINT32_MAX);
+        detail::put_key_value(encoded.data() + encoded.size() - bytes, 3, attribute.key,
+                              attribute.value, UINT32_MAX);
     }
-    const abi::ScopeInfo info{name.data(),       name.size(),    version.data(),  version.size(), schema_url.data(),
-                              schema_url.size(), encoded.data(), encoded.size(), provider};
+    const abi::ScopeInfo info{name.data(),    name.size(),       version.data(),
+                              version.size(), schema_url.data(), schema_url.size(),
+                              encoded.data(), encoded.size(),    provider};
     return Tracer(table->scope(&info));
 }
 

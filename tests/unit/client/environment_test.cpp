@@ -19,7 +19,8 @@ ReadResource resource_with(const Environment& environment) {
     return in_child([] { (void)test_tracer().span("s"); }, environment).resource();
 }
 
-// Roots started and sampled out of 2000, and whether a sampled and an unsampled remote parent decide.
+// Roots started and sampled out of 2000, and whether a sampled and an unsampled remote parent
+// decide.
 struct Decisions {
     std::size_t roots = 0;
     bool after_sampled = false, after_unsampled = false;
@@ -32,11 +33,15 @@ Decisions decisions(const Environment& environment) {
         directory.path(),
         [] {
             for (int i = 0; i < 2000; ++i) (void)test_tracer().span("root");
-            // The trace id decides for the ratio: all ones never, all zero (but for the first byte) always.
-            const std::uint8_t high[16] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+            // The trace id decides for the ratio: all ones never, all zero (but for the first byte)
+            // always.
+            const std::uint8_t high[16] = {255, 255, 255, 255, 255, 255, 255, 255,
+                                           255, 255, 255, 255, 255, 255, 255, 255};
             const std::uint8_t low[16] = {1};
-            (void)test_tracer().span("after sampled", parent(SpanContext(high, some_span, 1, true)));
-            (void)test_tracer().span("after unsampled", parent(SpanContext(low, some_span, 0, true)));
+            (void)test_tracer().span("after sampled",
+                                     parent(SpanContext(high, some_span, 1, true)));
+            (void)test_tracer().span("after unsampled",
+                                     parent(SpanContext(low, some_span, 0, true)));
         },
         environment);
     child.clean();
@@ -73,7 +78,8 @@ TEST_CASE("each of the six samplers decides for roots and for children") {
     };
     for (const Case& one : cases) {
         CAPTURE(one.sampler);
-        const Decisions got = decisions({{"OTEL_TRACES_SAMPLER", one.sampler}, {"OTEL_TRACES_SAMPLER_ARG", "0.25"}});
+        const Decisions got =
+            decisions({{"OTEL_TRACES_SAMPLER", one.sampler}, {"OTEL_TRACES_SAMPLER_ARG", "0.25"}});
         CHECK(got.roots >= one.roots_min);
         CHECK(got.roots <= one.roots_max);
         CHECK(got.after_sampled == one.after_sampled);
@@ -82,9 +88,11 @@ TEST_CASE("each of the six samplers decides for roots and for children") {
     }
 }
 
-TEST_CASE("a ratio of 0 samples nothing, of 1 everything, and of nonsense everything with a warning") {
+TEST_CASE(
+    "a ratio of 0 samples nothing, of 1 everything, and of nonsense everything with a warning") {
     const auto ratio = [](const char* argument) {
-        return decisions({{"OTEL_TRACES_SAMPLER", "traceidratio"}, {"OTEL_TRACES_SAMPLER_ARG", argument}});
+        return decisions(
+            {{"OTEL_TRACES_SAMPLER", "traceidratio"}, {"OTEL_TRACES_SAMPLER_ARG", argument}});
     };
     CHECK(ratio("0").roots == 0);
     CHECK(ratio("0.0").roots == 0);
@@ -109,26 +117,27 @@ TEST_CASE("an unknown sampler is named, and the default stands in") {
         CHECK_FALSE(got.after_unsampled);
         CHECK(got.warned);
     }
-    CHECK_FALSE(decisions({{"OTEL_TRACES_SAMPLER", "sometimes"}, {"OTEL_LOG_LEVEL", "none"}}).warned);
+    CHECK_FALSE(
+        decisions({{"OTEL_TRACES_SAMPLER", "sometimes"}, {"OTEL_LOG_LEVEL", "none"}}).warned);
 }
 
 TEST_CASE("OTEL_SDK_DISABLED leaves not even a file") {
     for (const char* value : {"true", "TRUE", " true "}) {
         const RingDirectory directory;
-        run_child(
-            directory.path(),
-            [] {
-                auto scope = test_tracer().scope("s");
-                EXPECT(!scope.recording());
-                EXPECT(!scope.context().valid());
-                EXPECT(spans_dropped() == 0);
-            },
-            {{"OTEL_SDK_DISABLED", value}})
+        run_child(directory.path(),
+                  [] {
+                      auto scope = test_tracer().scope("s");
+                      EXPECT(!scope.recording());
+                      EXPECT(!scope.context().valid());
+                      EXPECT(spans_dropped() == 0);
+                  },
+                  {{"OTEL_SDK_DISABLED", value}})
             .clean();
         CHECK(directory.files() == 0);
     }
     for (const char* value : {"false", "1", ""}) {
-        CHECK(in_child([] { (void)test_tracer().span("s"); }, {{"OTEL_SDK_DISABLED", value}}).spans.size() == 1);
+        CHECK(in_child([] { (void)test_tracer().span("s"); }, {{"OTEL_SDK_DISABLED", value}})
+                  .spans.size() == 1);
     }
 }
 
@@ -144,25 +153,30 @@ TEST_CASE("a resource says who records") {
 }
 
 TEST_CASE("OTEL_SERVICE_NAME beats OTEL_RESOURCE_ATTRIBUTES, which are percent-decoded") {
-    const ReadResource resource = resource_with(
-        {{"OTEL_SERVICE_NAME", "orders"},
-         {"OTEL_RESOURCE_ATTRIBUTES", "service.name=other, a = b%20c%2C%3d ,,empty=,twice=1,twice=2,service.instance.id=mine"}});
+    const ReadResource resource =
+        resource_with({{"OTEL_SERVICE_NAME", "orders"},
+                       {"OTEL_RESOURCE_ATTRIBUTES",
+                        "service.name=other, a = b%20c%2C%3d "
+                        ",,empty=,twice=1,twice=2,service.instance.id=mine"}});
     CHECK(resource.at("service.name") == "\"orders\"");
     CHECK(resource.at("a") == "\"b c,=\"");
     CHECK(resource.at("empty") == "\"\"");
     CHECK(resource.at("service.instance.id") == "\"mine\"");
     std::set<std::string> keys;
-    for (const auto& [key, value] : resource.attributes) CHECK_MESSAGE(keys.insert(key).second, key);
+    for (const auto& [key, value] : resource.attributes)
+        CHECK_MESSAGE(keys.insert(key).second, key);
     CHECK(resource.at("twice") == "\"2\"");
-    CHECK(resource_with({{"OTEL_RESOURCE_ATTRIBUTES", "service.name=from%20attributes"}}).at("service.name") == "\"from attributes\"");
+    CHECK(resource_with({{"OTEL_RESOURCE_ATTRIBUTES", "service.name=from%20attributes"}})
+              .at("service.name") == "\"from attributes\"");
 }
 
 TEST_CASE("one malformed resource attribute discards them all, with a warning") {
-    for (const char* value : {"good=1,bad", "good=1,=x", "good=1,bad=%4", "good=1,bad=%zz", "good=1,bad=%"}) {
+    for (const char* value :
+         {"good=1,bad", "good=1,=x", "good=1,bad=%4", "good=1,bad=%zz", "good=1,bad=%"}) {
         CAPTURE(value);
         const RingDirectory directory;
-        const Child child =
-            run_child(directory.path(), [] { (void)test_tracer().span("s"); }, {{"OTEL_RESOURCE_ATTRIBUTES", value}});
+        const Child child = run_child(directory.path(), [] { (void)test_tracer().span("s"); },
+                                      {{"OTEL_RESOURCE_ATTRIBUTES", value}});
         child.clean();
         CHECK(child.said("OTEL_RESOURCE_ATTRIBUTES is ignored"));
         const Rings rings = read_rings(directory.path());
@@ -174,7 +188,11 @@ TEST_CASE("one malformed resource attribute discards them all, with a warning") 
 TEST_CASE("what is said in code beats the environment") {
     const Rings rings = in_child(
         [] {
-            const TracerProvider provider{Settings{}.service("coded", "2.1").resource("a", "code").resource("b", "1").resource_schema_url("https://example.org/r")};
+            const TracerProvider provider{Settings{}
+                                              .service("coded", "2.1")
+                                              .resource("a", "code")
+                                              .resource("b", "1")
+                                              .resource_schema_url("https://example.org/r")};
             provider.make_global();
             (void)test_tracer().span("s");
         },
@@ -201,7 +219,8 @@ TEST_CASE("several providers record side by side, each under its own resource") 
         (void)global.span("after");
     });
     check_balance(rings);
-    CHECK(rings.resource_of(rings.span("before")).at("service.name") == "\"unknown_service:unit_client\"");
+    CHECK(rings.resource_of(rings.span("before")).at("service.name") ==
+          "\"unknown_service:unit_client\"");
     CHECK(rings.resource_of(rings.span("of one")).at("service.name") == "\"one\"");
     CHECK(rings.resource_of(rings.span("of two")).at("service.name") == "\"two\"");
     CHECK(rings.resource_of(rings.span("after")).at("service.name") == "\"two\"");
@@ -231,7 +250,8 @@ TEST_CASE("a fork's child is a service instance of its own") {
 
 TEST_CASE("a resource larger than a table's usual room is carried whole") {
     std::string attributes;
-    for (int i = 0; i < 400; ++i) attributes += "key." + std::to_string(i) + "=" + std::string(100, 'v') + ",";
+    for (int i = 0; i < 400; ++i)
+        attributes += "key." + std::to_string(i) + "=" + std::string(100, 'v') + ",";
     const ReadResource resource = resource_with({{"OTEL_RESOURCE_ATTRIBUTES", attributes}});
     CHECK(resource.at("key.399") == '"' + std::string(100, 'v') + '"');
 }
@@ -239,7 +259,8 @@ TEST_CASE("a resource larger than a table's usual room is carried whole") {
 TEST_CASE("more scopes than a table holds are counted and stand under index 65535") {
     const Rings rings = in_child([] {
         for (int i = 0; i < 1000; ++i) {
-            (void)tracer("a library with a rather long name " + std::to_string(i), "1.0").span(std::to_string(i));
+            (void)tracer("a library with a rather long name " + std::to_string(i), "1.0")
+                .span(std::to_string(i));
         }
     });
     check_balance(rings);
@@ -260,7 +281,9 @@ TEST_CASE("more resources than a table holds fall back to the first and are coun
     const Rings rings = in_child([] {
         std::vector<TracerProvider> providers;
         for (int i = 0; i < 30; ++i) {
-            providers.emplace_back(Settings{}.service("service " + std::to_string(i)).resource("pad", std::string(700, 'p')));
+            providers.emplace_back(Settings{}
+                                       .service("service " + std::to_string(i))
+                                       .resource("pad", std::string(700, 'p')));
             (void)providers.back().tracer("lib").span(std::to_string(i));
         }
     });
@@ -273,8 +296,10 @@ TEST_CASE("more resources than a table holds fall back to the first and are coun
             continue;
         }
         const std::string name = rings.resource_of(span).at("service.name");
-        if (name == "\"service 0\"" && span.name != "0") ++fallen;
-        else CHECK(name == "\"service " + span.name + '"');
+        if (name == "\"service 0\"" && span.name != "0")
+            ++fallen;
+        else
+            CHECK(name == "\"service " + span.name + '"');
     }
     CHECK(fallen > 0);
     CHECK(rings.counted(shm::ProcessCounter::resources_overflowed) == fallen);

@@ -62,13 +62,18 @@ TEST_CASE("each type of attribute value arrives as itself") {
     const Rings rings = in_child([] {
         auto span = test_tracer().span("values");
         span.set("true", true).set("false", false);
-        span.set("small", 7).set("negative", -3).set("min", std::numeric_limits<std::int64_t>::min());
+        span.set("small", 7)
+            .set("negative", -3)
+            .set("min", std::numeric_limits<std::int64_t>::min());
         span.set("char", 'A').set("short", short{-2}).set("unsigned", 4000000000U);
-        span.set("u64", std::uint64_t{1} << 62).set("big", std::numeric_limits<std::uint64_t>::max());
+        span.set("u64", std::uint64_t{1} << 62)
+            .set("big", std::numeric_limits<std::uint64_t>::max());
         span.set("just big", std::uint64_t{1} << 63);
         span.set("double", 1.5).set("float", 0.25F).set("nan", std::nan(""));
         span.set("inf", HUGE_VAL).set("-inf", -HUGE_VAL).set("-0", -0.0);
-        span.set("literal", "text").set("string", std::string(200, 'x')).set("view", std::string_view("v"));
+        span.set("literal", "text")
+            .set("string", std::string(200, 'x'))
+            .set("view", std::string_view("v"));
         span.set("null", static_cast<const char*>(nullptr)).set("empty", "");
         const std::uint8_t raw[] = {0, 255, 16};
         span.set("bytes", bytes{raw, sizeof raw}).set("no bytes", bytes{});
@@ -185,7 +190,8 @@ TEST_CASE("links carry ids, trace state, flags, attributes") {
     const Rings rings = in_child([] {
         const SpanContext local(some_trace, some_span, 1, false, "vendor=1");
         const SpanContext remote(some_trace, some_span, 3, true);
-        auto span = test_tracer().span("linked", {{"x", 1}}, link_to(local, {{"why", "batch"}}), producer);
+        auto span =
+            test_tracer().span("linked", {{"x", 1}}, link_to(local, {{"why", "batch"}}), producer);
         span.link(remote).link(SpanContext()).link(SpanContext(), {{"kept", true}});
         const std::uint8_t nothing[16] = {};
         span.link(SpanContext(nothing, some_span, 0, false, "a=b"));
@@ -251,8 +257,8 @@ TEST_CASE("an exception becomes an event, and leaving a scope by one sets error"
     const ReadSpan& span = rings.span("recorded");
     REQUIRE(span.events.size() == 2);
     CHECK(span.events[0].name == "exception");
-    CHECK(span.events[0].attributes ==
-          Pairs{{"exception.type", "\"std::runtime_error\""}, {"exception.message", "\"it broke\""}});
+    CHECK(span.events[0].attributes == Pairs{{"exception.type", "\"std::runtime_error\""},
+                                             {"exception.message", "\"it broke\""}});
     CHECK(span.events[1].attributes == Pairs{{"exception.type", "\"Custom\""},
                                              {"exception.message", "\"said\""},
                                              {"exception.stacktrace", "\"at line 1\""}});
@@ -262,7 +268,8 @@ TEST_CASE("an exception becomes an event, and leaving a scope by one sets error"
     CHECK(rings.span("handled").status == 0);
 }
 
-TEST_CASE("a child inherits trace id, flags and trace state, and says whether its parent was remote") {
+TEST_CASE(
+    "a child inherits trace id, flags and trace state, and says whether its parent was remote") {
     const Rings rings = in_child([] {
         const Tracer tracer = test_tracer();
         auto top = tracer.span("root");

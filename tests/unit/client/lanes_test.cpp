@@ -1,4 +1,5 @@
-// Lanes seen from the client: full, growing, capped, drained, and beside a daemon that has gone mad.
+// Lanes seen from the client: full, growing, capped, drained, and beside a daemon that has gone
+// mad.
 #include "ring_fixture.hpp"
 
 #include "oteld/client.hpp"
@@ -51,7 +52,8 @@ void free_lanes(const std::string& path) {
         for (std::uint32_t i = 0; i < map->lane_count(); ++i) {
             const shm::LaneView lane = map->lane(i);
             if (lane.data == nullptr) continue;
-            __atomic_store_n(&lane.daemon->read_cursor, __atomic_load_n(&lane.producer->write_cursor, __ATOMIC_ACQUIRE),
+            __atomic_store_n(&lane.daemon->read_cursor,
+                             __atomic_load_n(&lane.producer->write_cursor, __ATOMIC_ACQUIRE),
                              __ATOMIC_RELEASE);
         }
     }
@@ -70,7 +72,8 @@ void put_control_page(const std::string& directory, std::uint64_t process_bytes_
         content.enabled = 1;
         content.process_bytes_max = process_bytes_max;
     }
-    const int fd = ::open((directory + "/control").c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0644);
+    const int fd =
+        ::open((directory + "/control").c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0644);
     REQUIRE(fd >= 0);
     REQUIRE(::write(fd, &page, sizeof page) == static_cast<ssize_t>(sizeof page));
     ::close(fd);
@@ -78,7 +81,9 @@ void put_control_page(const std::string& directory, std::uint64_t process_bytes_
 
 }  // namespace
 
-TEST_CASE("a thread that overflows its lane moves to larger ones, and only at the last is a span dropped") {
+TEST_CASE(
+    "a thread that overflows its lane moves to larger ones, and only at the last is a span "
+    "dropped") {
     const Rings rings = in_child([] {
         for (int i = 0; i < 60000; ++i) (void)test_tracer().span("s", {{"i", i}});
         EXPECT(spans_dropped() > 0);
@@ -92,7 +97,8 @@ TEST_CASE("a thread that overflows its lane moves to larger ones, and only at th
     // What was kept is what came first, with no hole.
     std::vector<bool> seen(60000);
     for (const ReadSpan& span : rings.spans) seen[std::stoul(span.at("i"))] = true;
-    CHECK(std::find(seen.begin(), seen.end(), false) - seen.begin() == static_cast<std::ptrdiff_t>(rings.spans.size()));
+    CHECK(std::find(seen.begin(), seen.end(), false) - seen.begin() ==
+          static_cast<std::ptrdiff_t>(rings.spans.size()));
 }
 
 TEST_CASE("a span too large for its lane jumps to one that fits") {
@@ -125,7 +131,8 @@ TEST_CASE("a daemon that keeps up lets a lane run round for ever") {
     run_child(directory.path(), [&] {
         (void)test_tracer().span("first");
         for (int round = 0; round < 50; ++round) {
-            for (int i = 0; i < 400; ++i) (void)test_tracer().span("s", {{"text", std::string(round, 'x')}});
+            for (int i = 0; i < 400; ++i)
+                (void)test_tracer().span("s", {{"text", std::string(round, 'x')}});
             free_lanes(directory.path());
         }
         EXPECT(force_flush(std::chrono::seconds(0)));
@@ -162,10 +169,12 @@ TEST_CASE("a sleeping daemon is woken at the marks, an awake one never") {
         const RingDirectory directory;
         put_control_page(directory.path());
         const int fd = ::open((directory.path() + "/control").c_str(), O_RDWR | O_CLOEXEC);
-        REQUIRE(::pwrite(fd, &sleeping, sizeof sleeping, offsetof(shm::ControlPage, sleeping)) == sizeof sleeping);
+        REQUIRE(::pwrite(fd, &sleeping, sizeof sleeping, offsetof(shm::ControlPage, sleeping)) ==
+                sizeof sleeping);
         ::close(fd);
         run_child(directory.path(), [] {
-            for (int i = 0; i < 1500; ++i) (void)test_tracer().span("s");  // Between three quarters and all of 128 KiB.
+            for (int i = 0; i < 1500; ++i)
+                (void)test_tracer().span("s");  // Between three quarters and all of 128 KiB.
         }).clean();
         const Rings rings = read_rings(directory.path());
         check_balance(rings);
@@ -184,7 +193,8 @@ TEST_CASE("a daemon that came later is woken too") {
     CHECK(read_rings(directory.path()).counted(shm::ProcessCounter::bells) == 2);
 }
 
-TEST_CASE("a control page that is a link, too short, of another layout or of another user is not taken") {
+TEST_CASE(
+    "a control page that is a link, too short, of another layout or of another user is not taken") {
     for (const char* fault : {"link", "short", "magic", "major"}) {
         CAPTURE(fault);
         const RingDirectory directory;
@@ -211,7 +221,9 @@ TEST_CASE("a control page that is a link, too short, of another layout or of ano
     }
 }
 
-TEST_CASE("many threads and a daemon that scribbles over every page it may write: nothing crashes, hangs or strays") {
+TEST_CASE(
+    "many threads and a daemon that scribbles over every page it may write: nothing crashes, hangs "
+    "or strays") {
     const RingDirectory directory;
     put_control_page(directory.path());
     run_child(directory.path(), [&] {
@@ -226,22 +238,28 @@ TEST_CASE("many threads and a daemon that scribbles over every page it may write
                 return state ^= state << 17;
             };
             const int fd = ::open((directory.path() + "/control").c_str(), O_RDWR | O_CLOEXEC);
-            void* control = ::mmap(nullptr, sizeof(shm::ControlPage), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+            void* control = ::mmap(nullptr, sizeof(shm::ControlPage), PROT_READ | PROT_WRITE,
+                                   MAP_SHARED, fd, 0);
             EXPECT(control != MAP_FAILED);
             const auto scribble = [&](void* at, std::uint64_t words) {
                 auto* word = static_cast<std::uint64_t*>(at) + random() % words;
-                __atomic_store_n(word, random() % 3 == 0 ? random() : random() % 4096, __ATOMIC_RELAXED);
+                __atomic_store_n(word, random() % 3 == 0 ? random() : random() % 4096,
+                                 __ATOMIC_RELAXED);
             };
             while (!stop) {
                 for (const auto& map : open_rings(directory.path())) {
                     for (int i = 0; i < 2000; ++i) {
-                        if (random() % 8 == 0) scribble(map->daemon(), sizeof(shm::DaemonSegment) / 8);
+                        if (random() % 8 == 0)
+                            scribble(map->daemon(), sizeof(shm::DaemonSegment) / 8);
                         // Mostly not retired, or nothing would be recorded for long.
-                        if (random() % 4 != 0) __atomic_store_n(&map->daemon()->retired, 0U, __ATOMIC_RELAXED);
-                        const shm::LaneView lane = map->lane(static_cast<std::uint32_t>(random() % map->lane_count()));
+                        if (random() % 4 != 0)
+                            __atomic_store_n(&map->daemon()->retired, 0U, __ATOMIC_RELAXED);
+                        const shm::LaneView lane =
+                            map->lane(static_cast<std::uint32_t>(random() % map->lane_count()));
                         scribble(lane.daemon, 5);
                         if (random() % 4 == 0 && lane.data != nullptr) {
-                            const std::uint64_t written = __atomic_load_n(&lane.producer->write_cursor, __ATOMIC_RELAXED);
+                            const std::uint64_t written =
+                                __atomic_load_n(&lane.producer->write_cursor, __ATOMIC_RELAXED);
                             __atomic_store_n(&lane.daemon->read_cursor, written, __ATOMIC_RELAXED);
                         }
                         scribble(control, sizeof(shm::ControlPage) / 8);
@@ -266,7 +284,8 @@ TEST_CASE("many threads and a daemon that scribbles over every page it may write
         (void)spans_dropped();
         stop = true;
         scribbler.join();
-        // The scribbler left nonsense in the cursors; the reader of this test is the daemon's and refuses it.
+        // The scribbler left nonsense in the cursors; the reader of this test is the daemon's and
+        // refuses it.
     }).clean();
 }
 

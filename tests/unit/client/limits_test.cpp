@@ -1,4 +1,5 @@
-// Span limits, repeated keys, dropped counts; spans too large for their slot, and beyond the largest lane.
+// Span limits, repeated keys, dropped counts; spans too large for their slot, and beyond the
+// largest lane.
 #include "ring_fixture.hpp"
 
 #include "oteld/client.hpp"
@@ -45,7 +46,9 @@ TEST_CASE("the attribute limit counts distinct keys") {
         [] {
             auto span = test_tracer().span("limited");
             for (int i = 0; i < 5; ++i) span.set(key(i), i);
-            span.set(key(0), "again").set(key(4), "dropped twice").set("text", std::string(300, 'x'));
+            span.set(key(0), "again")
+                .set(key(4), "dropped twice")
+                .set("text", std::string(300, 'x'));
         },
         {{"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "3"}});
     check_balance(rings);
@@ -89,7 +92,8 @@ TEST_CASE("values are cut at a number of characters, in containers too") {
             span.set("bytes", bytes{"abcdef", 6}).set("array", {"abcdef", "ab", 123456});
             span.set("map", {{"a long key", {"abcdef"}}});
             span.set("big", std::numeric_limits<std::uint64_t>::max());
-            span.event("a long name", {{"k", "abcdef"}}).link(SpanContext(some_trace, some_span, 0, false), {{"k", "abcdef"}});
+            span.event("a long name", {{"k", "abcdef"}})
+                .link(SpanContext(some_trace, some_span, 0, false), {{"k", "abcdef"}});
         },
         {{"OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "3"}});
     check_balance(rings);
@@ -137,7 +141,9 @@ TEST_CASE("limits of zero drop everything and count it") {
             auto span = test_tracer().span("nothing", {{"a", 1}});
             span.set("b", 2).event("e").link(SpanContext(some_trace, some_span, 0, false));
         },
-        {{"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "0"}, {"OTEL_SPAN_EVENT_COUNT_LIMIT", "0"}, {"OTEL_SPAN_LINK_COUNT_LIMIT", "0"}});
+        {{"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "0"},
+         {"OTEL_SPAN_EVENT_COUNT_LIMIT", "0"},
+         {"OTEL_SPAN_LINK_COUNT_LIMIT", "0"}});
     check_balance(rings);
     const ReadSpan& span = rings.span("nothing");
     CHECK(span.attributes.empty());
@@ -146,7 +152,8 @@ TEST_CASE("limits of zero drop everything and count it") {
     CHECK(span.dropped_links == 1);
 }
 
-TEST_CASE("the general limits apply where no special one is set, and mistakes are named and ignored") {
+TEST_CASE(
+    "the general limits apply where no special one is set, and mistakes are named and ignored") {
     const RingDirectory directory;
     const Child child = run_child(
         directory.path(),
@@ -177,7 +184,8 @@ TEST_CASE("a span grows through the slots onto the heap and keeps everything") {
             [count] {
                 auto span = test_tracer().span("grown", {{"first", 1}});
                 span.error("described early");
-                for (int i = 0; i < count; ++i) span.set(key(i), std::string(100, static_cast<char>('a' + i % 26)));
+                for (int i = 0; i < count; ++i)
+                    span.set(key(i), std::string(100, static_cast<char>('a' + i % 26)));
             },
             {{"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "100000"}});
         check_balance(rings);
@@ -185,7 +193,8 @@ TEST_CASE("a span grows through the slots onto the heap and keeps everything") {
         CHECK(span.attributes.size() == static_cast<std::size_t>(count) + 1);
         CHECK(span.at("first") == "1");
         CHECK(span.description == "described early");
-        CHECK(span.at(key(count - 1)) == '"' + std::string(100, static_cast<char>('a' + (count - 1) % 26)) + '"');
+        CHECK(span.at(key(count - 1)) ==
+              '"' + std::string(100, static_cast<char>('a' + (count - 1) % 26)) + '"');
         CHECK(span.dropped_attributes == 0);
         CHECK(rings.heap_spans == (count > 140 ? 1 : 0));
         CHECK(rings.counted(shm::ProcessCounter::not_crash_visible) == rings.heap_spans);
@@ -231,7 +240,8 @@ TEST_CASE("a span near the largest record arrives, and what is beyond it is drop
         auto beyond = test_tracer().span("beyond");
         for (int i = 0; i < 12; ++i) beyond.set(key(i), std::string(100000, 'b'));
         beyond.event("large", {{"text", std::string(100000, 'e')}}).event("small");
-        beyond.link(SpanContext(some_trace, some_span, 1, false), {{"text", std::string(100000, 'l')}});
+        beyond.link(SpanContext(some_trace, some_span, 1, false),
+                    {{"text", std::string(100000, 'l')}});
         beyond.error(std::string(10000, 'd')).set("last", 1);
         beyond.end();
         (void)test_tracer().span(std::string(shm::record_bytes_max + 1, 'x'), {{"too long", true}});

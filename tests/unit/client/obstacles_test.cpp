@@ -1,4 +1,5 @@
-// What an operating system can put in a client's way: each is survived, and said once where there is something to say.
+// What an operating system can put in a client's way: each is survived, and said once where there
+// is something to say.
 #include "ring_fixture.hpp"
 
 #include "oteld/client.hpp"
@@ -42,7 +43,8 @@ bool can_mount() {
     static const bool can = [] {
         const RingDirectory directory;
         return run_child(directory.path(), [] {
-                   if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+                   if (::unshare(CLONE_NEWNS) != 0 ||
+                       ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
                        ::mount("tmpfs", "/mnt", "tmpfs", 0, nullptr) != 0) {
                        ::_exit(1);
                    }
@@ -69,7 +71,8 @@ void write_file(const std::string& path, const std::string& text) {
 
 // Refuses one system call, or one only with that second or third argument, with `error`.
 void refuse(long call, int argument, std::uint32_t value, int error) {
-    const auto offset = static_cast<std::uint32_t>(offsetof(seccomp_data, args) + 8 * static_cast<unsigned>(argument));
+    const auto offset = static_cast<std::uint32_t>(offsetof(seccomp_data, args) +
+                                                   8 * static_cast<unsigned>(argument));
     sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(call), 0, 3),
@@ -85,7 +88,9 @@ void refuse(long call, int argument, std::uint32_t value, int error) {
 
 }  // namespace
 
-TEST_CASE("without a ring directory nothing happens, and one that appears is found about a second later") {
+TEST_CASE(
+    "without a ring directory nothing happens, and one that appears is found about a second "
+    "later") {
     const RingDirectory outer;
     const std::string path = outer.path() + "/later";
     const Child child = run_child(path, [&] {
@@ -208,7 +213,9 @@ TEST_CASE("a tmpfs that fills up later only stops growth, and the process lives"
     }).clean();
 }
 
-TEST_CASE("dead rings make room for a living program when more than half is taken, and their loss is counted") {
+TEST_CASE(
+    "dead rings make room for a living program when more than half is taken, and their loss is "
+    "counted") {
     if (skipped(can_mount(), "mounting needs root and a mount namespace")) return;
     const RingDirectory directory;
     run_child(directory.path(), [&] {
@@ -232,12 +239,15 @@ TEST_CASE("dead rings make room for a living program when more than half is take
             EXPECT(spans_dropped() + 1501 >= 1501);
         }).clean();
         bool found = false;
-        for (const ReadSpan& span : read_rings(directory.path()).spans) found |= span.name == "first";
+        for (const ReadSpan& span : read_rings(directory.path()).spans)
+            found |= span.name == "first";
         EXPECT(found);
     }).clean();
 }
 
-TEST_CASE("a memory limit makes rings small, and one that is nearly reached makes none (cgroup v2 and v1)") {
+TEST_CASE(
+    "a memory limit makes rings small, and one that is nearly reached makes none (cgroup v2 and "
+    "v1)") {
     if (skipped(can_mount(), "mounting needs root and a mount namespace")) return;
     struct Case {
         const char* groups;
@@ -247,7 +257,8 @@ TEST_CASE("a memory limit makes rings small, and one that is nearly reached make
     };
     const Case cases[] = {
         {"0::/app/inner\n", "/sys/fs/cgroup/app/inner", "memory.max", "memory.current"},
-        {"4:memory:/app/inner\n0::/\n", "/sys/fs/cgroup/memory/app/inner", "memory.limit_in_bytes", "memory.usage_in_bytes"},
+        {"4:memory:/app/inner\n0::/\n", "/sys/fs/cgroup/memory/app/inner", "memory.limit_in_bytes",
+         "memory.usage_in_bytes"},
     };
     for (const Case& one : cases) {
         for (const bool nearly_full : {false, true}) {
@@ -261,22 +272,28 @@ TEST_CASE("a memory limit makes rings small, and one that is nearly reached make
                     enter_mount_namespace();
                     mount_tmpfs("/sys/fs/cgroup", "");
                     std::string folder = "/sys/fs/cgroup";
-                    const std::string rest = std::string(one.folder).substr(folder.size() + 1) + '/';
-                    for (std::size_t at = 0, next = 0; (next = rest.find('/', at)) != rest.npos; at = next + 1) {
+                    const std::string rest =
+                        std::string(one.folder).substr(folder.size() + 1) + '/';
+                    for (std::size_t at = 0, next = 0; (next = rest.find('/', at)) != rest.npos;
+                         at = next + 1) {
                         folder += '/' + rest.substr(at, next - at);
                         EXPECT(::mkdir(folder.c_str(), 0700) == 0);
                     }
-                    const std::string limited = parents ? folder.substr(0, folder.rfind('/')) : folder;
+                    const std::string limited =
+                        parents ? folder.substr(0, folder.rfind('/')) : folder;
                     write_file(limited + "/" + one.limit, "8388608\n");
                     write_file(limited + "/" + one.used, nearly_full ? "8300000\n" : "1000000\n");
                     if (parents) {
                         const bool second = std::string_view(one.limit) == "memory.max";
-                        write_file(folder + "/" + one.limit, second ? "max\n" : "9223372036854771712\n");
+                        write_file(folder + "/" + one.limit,
+                                   second ? "max\n" : "9223372036854771712\n");
                         write_file(folder + "/" + one.used, "500000\n");
                     }
                     write_file("/sys/fs/cgroup/groups", one.groups);
-                    EXPECT(::mount("/sys/fs/cgroup/groups", "/proc/self/cgroup", nullptr, MS_BIND, nullptr) == 0);
-                    for (int i = 0; i < 5000; ++i) EXPECT(test_tracer().span("s").recording() == !nearly_full);
+                    EXPECT(::mount("/sys/fs/cgroup/groups", "/proc/self/cgroup", nullptr, MS_BIND,
+                                   nullptr) == 0);
+                    for (int i = 0; i < 5000; ++i)
+                        EXPECT(test_tracer().span("s").recording() == !nearly_full);
                 });
                 child.clean();
                 if (nearly_full) {

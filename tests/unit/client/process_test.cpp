@@ -28,7 +28,8 @@ void expect_well(pid_t pid) {
     int status = 0;
     EXPECT(pid > 0);
     EXPECT(waitpid(pid, &status, 0) == pid);
-    if (WIFSIGNALED(status)) std::fprintf(stderr, "the grandchild died of signal %d\n", WTERMSIG(status));
+    if (WIFSIGNALED(status))
+        std::fprintf(stderr, "the grandchild died of signal %d\n", WTERMSIG(status));
     EXPECT(status == 0);
 }
 
@@ -83,12 +84,20 @@ TEST_CASE("a handle inherited by a fork's child is inert there, whatever is done
             const SpanContext context = span.context();
             for (Span* one : {static_cast<Span*>(&scope), &span, &big}) {
                 EXPECT(!one->recording());
-                one->set("k", 1).set("text", "t").set("array", {1, 2}).set("long", std::string(1000, 'l'));
+                one->set("k", 1)
+                    .set("text", "t")
+                    .set("array", {1, 2})
+                    .set("long", std::string(1000, 'l'));
                 one->set({{"x", 1}, {"y", 2}});
-                one->event("e", {{"k", 1}}).link(context).error("no").status(Status::ok).name("renamed");
+                one->event("e", {{"k", 1}})
+                    .link(context)
+                    .error("no")
+                    .status(Status::ok)
+                    .name("renamed");
                 one->exception("a", "b");
             }
-            auto child = test_tracer().span("in the child");  // Its parent is the inherited context.
+            auto child =
+                test_tracer().span("in the child");  // Its parent is the inherited context.
             EXPECT(child.recording());
             span.end();
             scope.end();
@@ -141,7 +150,8 @@ TEST_CASE("a child of a raw clone records nothing and is counted") {
     }
     const Rings rings = in_child([] {
         (void)test_tracer().span("parent");
-        const auto pid = static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr));
+        const auto pid =
+            static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr));
         if (pid == 0) {
             for (int i = 0; i < 3; ++i) {
                 auto span = test_tracer().span("child");
@@ -163,7 +173,9 @@ TEST_CASE("vfork and exec leave the parent's rings alone, and no descriptor behi
         const pid_t pid = vfork();
         if (pid == 0) {
             // Fails if anything but 0, 1, 2 and the directory that it reads is open on a ring.
-            execl("/bin/sh", "sh", "-c", "for f in /proc/self/fd/*; do readlink $f | grep -q oteld-client- && exit 9; done; exit 0",
+            execl("/bin/sh", "sh", "-c",
+                  "for f in /proc/self/fd/*; do readlink $f | grep -q oteld-client- && exit 9; "
+                  "done; exit 0",
                   static_cast<char*>(nullptr));
             _exit(1);
         }
@@ -179,8 +191,10 @@ TEST_CASE("a living process is alive by its lane words or its file lock, a kille
         CAPTURE(holds_a_lane);
         const RingDirectory directory;
         LivingChild child(directory.path(), [&] {
-            if (holds_a_lane) (void)test_tracer().span("s");
-            else std::thread([] { (void)test_tracer().span("s"); }).join();
+            if (holds_a_lane)
+                (void)test_tracer().span("s");
+            else
+                std::thread([] { (void)test_tracer().span("s"); }).join();
         });
         CHECK(read_rings(directory.path()).segments.at(0).alive);
         child.kill();
@@ -246,7 +260,8 @@ TEST_CASE("starting, growing and ending spans leaves errno alone") {
         errno = 77;
         std::vector<Span> held;
         held.reserve(300);
-        for (int i = 0; i < 30000; ++i) {  // The first segment, larger lanes, a full ring, banks, the heap.
+        for (int i = 0; i < 30000;
+             ++i) {  // The first segment, larger lanes, a full ring, banks, the heap.
             auto span = test_tracer().span("s");
             if (i < 200) held.push_back(std::move(span));
             EXPECT(errno == 77);
@@ -279,7 +294,8 @@ void record_in_handler(int) {
     auto span = handler_tracer.span("handler", {{"n", handled.load()}});
     span.set("more", "text").event("e");
     // A span that the interrupted thread began, in the midst of whatever it does.
-    if (handler_span != nullptr && handler_span->recording()) handler_span->set("n", std::string_view("0123456789012345678901234567890123456789"));
+    if (handler_span != nullptr && handler_span->recording())
+        handler_span->set("n", std::string_view("0123456789012345678901234567890123456789"));
     auto scope = handler_tracer.scope("handler scope");
 }
 
@@ -317,7 +333,8 @@ TEST_CASE("signal handlers that record in a storm: nothing malformed, everything
     CHECK(rings.begun == rings.ended + rings.dropped() + rings.open.size());
     CHECK(rings.open.empty());
     std::size_t handlers = 0;
-    for (const ReadSpan& span : rings.spans) handlers += span.name == "handler" || span.name == "handler scope" ? 1 : 0;
+    for (const ReadSpan& span : rings.spans)
+        handlers += span.name == "handler" || span.name == "handler scope" ? 1 : 0;
     CHECK(handlers > 0);
     CHECK(handlers + rings.dropped() >= 6000);
 }

@@ -1,4 +1,5 @@
-// The C interface, and the API apart from the client, as other people's programs meet them: tests/programs/client_*.
+// The C interface, and the API apart from the client, as other people's programs meet them:
+// tests/programs/client_*.
 #include "ring_fixture.hpp"
 
 #include <sys/wait.h>
@@ -15,16 +16,18 @@ std::string beside(const std::string& name) {
 }
 
 std::string client_library() {
-    return std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() / "lib/liboteld.so.1";
+    return std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() /
+           "lib/liboteld.so.1";
 }
 
-Child run_program(const RingDirectory& directory, const std::string& name, const std::string& argument = {},
-                  const Environment& environment = {}) {
+Child run_program(const RingDirectory& directory, const std::string& name,
+                  const std::string& argument = {}, const Environment& environment = {}) {
     const std::string path = beside(name);
     return run_child(
         directory.path(),
         [&] {
-            ::execl(path.c_str(), name.c_str(), argument.empty() ? nullptr : argument.c_str(), static_cast<char*>(nullptr));
+            ::execl(path.c_str(), name.c_str(), argument.empty() ? nullptr : argument.c_str(),
+                    static_cast<char*>(nullptr));
             std::perror(path.c_str());
             ::_exit(127);
         },
@@ -35,7 +38,8 @@ int code_of(const Child& child) { return WIFEXITED(child.status) ? WEXITSTATUS(c
 
 Environment preload() {
     // The sanitizer's runtime wants to be first; here the client is, on purpose.
-    return {{"LD_PRELOAD", client_library()}, {"ASAN_OPTIONS", "verify_asan_link_order=0:detect_leaks=0"}};
+    return {{"LD_PRELOAD", client_library()},
+            {"ASAN_OPTIONS", "verify_asan_link_order=0:detect_leaks=0"}};
 }
 
 }  // namespace

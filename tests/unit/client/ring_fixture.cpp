@@ -11,10 +11,13 @@
 
 extern char** environ;
 
-// Tests fork while other threads run, hold more liveness words than the sanitizer's deadlock detector takes, and
-// record in signal handlers that interrupt nothing which allocates (see "Signal handlers" in client/README.md).
+// Tests fork while other threads run, hold more liveness words than the sanitizer's deadlock
+// detector takes, and record in signal handlers that interrupt nothing which allocates (see "Signal
+// handlers" in client/README.md).
 extern "C" const char* __tsan_default_options();
-extern "C" const char* __tsan_default_options() { return "die_after_fork=0:detect_deadlocks=0:report_signal_unsafe=0"; }
+extern "C" const char* __tsan_default_options() {
+    return "die_after_fork=0:detect_deadlocks=0:report_signal_unsafe=0";
+}
 
 namespace oteld::test {
 namespace {
@@ -81,7 +84,8 @@ Child run_child(const std::string& directory, const std::function<void()>& body,
     REQUIRE(::waitpid(pid, &child.status, 0) == pid);
     std::rewind(errors);
     char piece[4096];
-    while (const std::size_t got = std::fread(piece, 1, sizeof piece, errors)) child.text.append(piece, got);
+    while (const std::size_t got = std::fread(piece, 1, sizeof piece, errors))
+        child.text.append(piece, got);
     std::fclose(errors);
     return child;
 }

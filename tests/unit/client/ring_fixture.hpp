@@ -1,9 +1,11 @@
-// Runs client code in a process of its own over a ring directory of its own, and decodes what it left there.
+// Runs client code in a process of its own over a ring directory of its own, and decodes what it
+// left there.
 //
-// Used by: tests/unit/client. The client's state is global to a process and made anew in a fork's child, so each
-// test records in a child and looks at the rings from outside, as the daemon does.
+// Used by: tests/unit/client. The client's state is global to a process and made anew in a fork's
+// child, so each test records in a child and looks at the rings from outside, as the daemon does.
 // Threads: the test's one; the test process itself never records.
-// In the child a failed EXPECT prints where and ends it with code 42; Child::clean() shows that in the parent.
+// In the child a failed EXPECT prints where and ends it with code 42; Child::clean() shows that in
+// the parent.
 #pragma once
 
 #include "rings.hpp"
@@ -60,10 +62,13 @@ struct Child {
 
     // Fails the test unless the child ended with exit code 0.
     void clean() const;
-    [[nodiscard]] bool said(const std::string& words) const { return text.find(words) != text.npos; }
+    [[nodiscard]] bool said(const std::string& words) const {
+        return text.find(words) != text.npos;
+    }
 };
 
-// Forks; the child gets OTELD_DIR and `environment`, and no other OTEL variable; runs `body`; _exits with 0.
+// Forks; the child gets OTELD_DIR and `environment`, and no other OTEL variable; runs `body`;
+// _exits with 0.
 [[nodiscard]] Child run_child(const std::string& directory, const std::function<void()>& body,
                               const Environment& environment = {});
 
@@ -86,10 +91,12 @@ private:
     pid_t pid_ = -1;
 };
 
-// Waits until the condition holds; ends the process (or fails the test) when a minute passes in vain.
+// Waits until the condition holds; ends the process (or fails the test) when a minute passes in
+// vain.
 void wait_until(const std::function<bool()>& condition);
 
-// Fails the test unless every span that began is accounted for, exactly, and none is malformed. Nothing was drained.
+// Fails the test unless every span that began is accounted for, exactly, and none is malformed.
+// Nothing was drained.
 void check_balance(const Rings& rings);
 
 }  // namespace oteld::test

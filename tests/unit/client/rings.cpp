@@ -315,8 +315,8 @@ Rings read_rings(const std::string& directory, const std::string& process) {
     std::vector<std::unique_ptr<shm::SegmentMap>> maps;
     for (const auto& entry : std::filesystem::directory_iterator(directory)) {
         if (entry.path().extension() != shm::ring_suffix) continue;
-        auto map = shm::SegmentMap::open(fd.get(), entry.path().filename(),
-                                         shm::SegmentAccess::inspect);
+        auto map =
+            shm::SegmentMap::open(fd.get(), entry.path().filename(), shm::SegmentAccess::inspect);
         REQUIRE_MESSAGE(map, (map ? std::string() : map.error().message));
         if (process.empty() || process == hex((*map)->header().process_id, 16)) {
             maps.push_back(std::move(*map));

@@ -1,8 +1,10 @@
-// What a process left in its ring directory, decoded the way the daemon does it, into plain structs.
+// What a process left in its ring directory, decoded the way the daemon does it, into plain
+// structs.
 //
-// Used by: tests/unit/client, after the recording process has ended or while it stands still. Threads: one.
-// Spans pass through the daemon's own validation (write_span_frame): what it refuses is counted as malformed.
-// Values are written as text: 42, 1.5, true, "text", bytes:00ff, [1,"a"], {"key":1}.
+// Used by: tests/unit/client, after the recording process has ended or while it stands still.
+// Threads: one. Spans pass through the daemon's own validation (write_span_frame): what it refuses
+// is counted as malformed. Values are written as text: 42, 1.5, true, "text", bytes:00ff, [1,"a"],
+// {"key":1}.
 #pragma once
 
 #include "shm/layout.hpp"
@@ -78,7 +80,7 @@ struct Rings {
     std::vector<ReadSpan> spans;        // Finished, lane after lane.
     std::vector<ReadSpan> open;
     std::uint64_t malformed = 0;
-    std::uint64_t keys_removed = 0;     // Attributes whose key was set again.
+    std::uint64_t keys_removed = 0;  // Attributes whose key was set again.
     std::uint64_t begun = 0, ended = 0, unsampled = 0, heap_spans = 0;
     std::uint64_t drops[shm::drop_reasons_max] = {};
     std::uint64_t counters[shm::process_counters_max] = {};

@@ -93,7 +93,8 @@ TEST_CASE("a thread may end before its spans do") {
         std::vector<Span> spans;
         for (int round = 0; round < 100; ++round) {
             std::thread([&] {
-                for (int i = 0; i < 3; ++i) spans.push_back(test_tracer().span("orphan", {{"round", round}}));
+                for (int i = 0; i < 3; ++i)
+                    spans.push_back(test_tracer().span("orphan", {{"round", round}}));
             }).join();
             if (round % 10 == 9) {
                 for (Span& span : spans) span.set("late", true);
@@ -118,7 +119,8 @@ TEST_CASE("spans that end in thread-local destructors are recorded and leave no 
         };
         for (int i = 0; i < 50; ++i) {
             std::thread([] {
-                static thread_local Late late;  // Made before the client's own, so destroyed after it.
+                static thread_local Late
+                    late;  // Made before the client's own, so destroyed after it.
                 late.span = test_tracer().span("kept");
             }).join();
         }
@@ -129,7 +131,8 @@ TEST_CASE("spans that end in thread-local destructors are recorded and leave no 
     CHECK(rings.segments.size() <= 2);
 }
 
-TEST_CASE("without room for banks, spans live on the heap, and the file system is not asked each time") {
+TEST_CASE(
+    "without room for banks, spans live on the heap, and the file system is not asked each time") {
     const RingDirectory directory;
     run_child(directory.path(), [&] {
         (void)test_tracer().span("first");

@@ -44,7 +44,8 @@ struct Bench {
         REQUIRE(to >= data);
         REQUIRE(to + bytes <= data + lane_bytes);
         SpanRecord record{};
-        record.prefix = {static_cast<std::uint32_t>(bytes), static_cast<std::uint8_t>(RecordType::span), 0, sizeof record};
+        record.prefix = {static_cast<std::uint32_t>(bytes),
+                         static_cast<std::uint8_t>(RecordType::span), 0, sizeof record};
         record.start = ++sequence;
         std::memcpy(to, &record, sizeof record);
         writer.publish(bytes);
@@ -113,10 +114,13 @@ TEST_CASE("a pad of eight bytes is one") {
     CHECK(lane.drain(last) == 1);
 }
 
-TEST_CASE("a record that fits the free bytes only across the end of the lap waits for room behind the pad") {
+TEST_CASE(
+    "a record that fits the free bytes only across the end of the lap waits for room behind the "
+    "pad") {
     Bench lane;
     for (int i = 0; i < 24; ++i) CHECK(lane.write(128));
-    lane.daemon.read_cursor = 8 * 128;  // 1024 bytes are free at the end of the lap, 1024 at its beginning.
+    lane.daemon.read_cursor =
+        8 * 128;  // 1024 bytes are free at the end of the lap, 1024 at its beginning.
     CHECK_FALSE(lane.write(1152));
     CHECK(lane.write(1024));
     CHECK(lane.write(1024));
@@ -162,7 +166,8 @@ TEST_CASE("below the first mark a record costs one compare: the lane is not aske
 TEST_CASE("a cursor that the daemon could not have is not believed") {
     Bench lane;
     for (int i = 0; i < 32; ++i) CHECK(lane.write(128));
-    for (const std::uint64_t bad : {lane_bytes + 8, std::uint64_t{~0ULL}, std::uint64_t{1} << 63, 2 * lane_bytes}) {
+    for (const std::uint64_t bad :
+         {lane_bytes + 8, std::uint64_t{~0ULL}, std::uint64_t{1} << 63, 2 * lane_bytes}) {
         lane.daemon.read_cursor = bad;
         CHECK_FALSE(lane.write(128));
     }
@@ -185,7 +190,9 @@ TEST_CASE("whatever the daemon writes there, the writer stays inside its lane") 
     for (int i = 0; i < 200000; ++i) {
         switch (random() % 4) {
             case 0: lane.daemon.read_cursor = random(); break;
-            case 1: lane.daemon.read_cursor = lane.producer.write_cursor - random() % (2 * lane_bytes); break;
+            case 1:
+                lane.daemon.read_cursor = lane.producer.write_cursor - random() % (2 * lane_bytes);
+                break;
             case 2: lane.daemon.read_cursor = lane.producer.write_cursor + random() % 64; break;
             default: break;
         }
@@ -204,8 +211,10 @@ TEST_CASE("a reader on another thread sees every record once, whole, in order") 
         }
     });
     for (std::uint64_t i = 0; i < records;) {
-        if (lane.write(64 + i % 17 * 8)) ++i;
-        else std::this_thread::yield();
+        if (lane.write(64 + i % 17 * 8))
+            ++i;
+        else
+            std::this_thread::yield();
     }
     reader.join();
     CHECK(lane.daemon.read_cursor == lane.producer.write_cursor);

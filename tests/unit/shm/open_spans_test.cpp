@@ -97,7 +97,8 @@ TEST_CASE("threads that give back lose no slot and double none") {
     std::thread giver([&] {
         for (int i = 0; i < rounds; ++i) {
             std::uint32_t slot = 0;
-            while ((slot = handed.exchange(0, std::memory_order_acq_rel)) == 0) std::this_thread::yield();
+            while ((slot = handed.exchange(0, std::memory_order_acq_rel)) == 0)
+                std::this_thread::yield();
             bench.slots.give_back_from_elsewhere(slot - 1);
         }
     });

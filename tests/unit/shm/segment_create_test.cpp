@@ -37,7 +37,8 @@ struct Place {
 
     [[nodiscard]] std::vector<std::string> files() const {
         std::vector<std::string> names;
-        for (const auto& entry : std::filesystem::directory_iterator(path)) names.push_back(entry.path().filename());
+        for (const auto& entry : std::filesystem::directory_iterator(path))
+            names.push_back(entry.path().filename());
         std::sort(names.begin(), names.end());
         return names;
     }
@@ -56,7 +57,8 @@ SegmentIdentity identity(std::uint8_t name) {
 
 Segment make(const Place& place, std::uint8_t name, const Geometry& geometry = {}) {
     Segment segment;
-    REQUIRE(create_segment(place.directory, geometry, identity(name), segment) == CreateError::none);
+    REQUIRE(create_segment(place.directory, geometry, identity(name), segment) ==
+            CreateError::none);
     REQUIRE(publish_segment(place.directory, identity(name), segment) == CreateError::none);
     return segment;
 }
@@ -174,11 +176,14 @@ TEST_CASE("a table log takes entries until it is full, and the rest not at all")
     Segment segment = make(place, 1, geometry);
     const std::string message(984, 'm');
     for (int i = 0; i < 4; ++i) {
-        CHECK(append_table(segment, TableKind::scope, static_cast<std::uint16_t>(i), 0, "url", 3, message.data(), message.size()));
+        CHECK(append_table(segment, TableKind::scope, static_cast<std::uint16_t>(i), 0, "url", 3,
+                           message.data(), message.size()));
     }
-    CHECK_FALSE(append_table(segment, TableKind::scope, 4, 0, "url", 3, message.data(), message.size()));
+    CHECK_FALSE(
+        append_table(segment, TableKind::scope, 4, 0, "url", 3, message.data(), message.size()));
     CHECK(append_table(segment, TableKind::resource, 5, 0, nullptr, 0, nullptr, 0));
-    CHECK(segment.header->tables_end == 4 * table_entry_bytes(3, message.size()) + table_entry_bytes(0, 0));
+    CHECK(segment.header->tables_end ==
+          4 * table_entry_bytes(3, message.size()) + table_entry_bytes(0, 0));
     const std::string url(70000, 'u');
     CHECK_FALSE(append_table(segment, TableKind::scope, 6, 0, url.data(), url.size(), nullptr, 0));
     unmap_segment(segment);
@@ -191,13 +196,15 @@ TEST_CASE("a directory that is a file, a link, missing or another user's is refu
     REQUIRE(::close(::open(file.c_str(), O_CREAT | O_WRONLY, 0600)) == 0);
     REQUIRE(::symlink(place.path.c_str(), link.c_str()) == 0);
     RingDirectory directory;
-    CHECK(open_ring_directory(directory, (place.path + "/missing").c_str()) == CreateError::no_directory);
+    CHECK(open_ring_directory(directory, (place.path + "/missing").c_str()) ==
+          CreateError::no_directory);
     CHECK(open_ring_directory(directory, file.c_str()) == CreateError::no_directory);
     CHECK(open_ring_directory(directory, link.c_str()) != CreateError::none);
     CHECK(directory.fd == -1);
 }
 
-TEST_CASE("reclaim removes the dead segments of this user, oldest first, and says what was in them") {
+TEST_CASE(
+    "reclaim removes the dead segments of this user, oldest first, and says what was in them") {
     const Place place;
     for (std::uint8_t name = 1; name <= 3; ++name) {
         CHECK(status_of([&] {
@@ -239,7 +246,8 @@ TEST_CASE("reclaim leaves living segments alone, its own and their locks too") {
     const Reclaimed reclaimed = reclaim_dead_segments(place.directory, 1ULL << 40, mine);
     CHECK(reclaimed.files == 0);
     CHECK(place.files().size() == 2);
-    // A process loses its lock on a file when it closes any descriptor of it: looking must not have opened this one.
+    // A process loses its lock on a file when it closes any descriptor of it: looking must not have
+    // opened this one.
     CHECK(status_of([&] {
               struct flock lock {};
               lock.l_type = F_WRLCK;

@@ -206,7 +206,8 @@ TEST_CASE("a fault outside every segment is still fatal") {
     }
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
-    // Killed by it, or ended by the handler that a sanitizer had installed before ours: not read on.
+    // Killed by it, or ended by the handler that a sanitizer had installed before ours: not read
+    // on.
     const bool fatal = WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS : WEXITSTATUS(status) < 70;
     CHECK(fatal);
     CHECK(status != 0);

@@ -1,9 +1,11 @@
-// The boundary between the API (headers, in any library) and the client (once in a process): ABI v1.
+// The boundary between the API (headers, in any library) and the client (once in a process): ABI
+// v1.
 //
-// Used by: the API's inline functions and the client's table (client/src/table.cpp). Users do not include it.
-// Threads: any; a Span is used by one thread at a time, which need not be the one that started it.
-// A library that was built against an older minor version keeps working: entries and fields are only ever
-// appended, and `size` says how many there are. Without a client every call is a no-op.
+// Used by: the API's inline functions and the client's table (client/src/table.cpp). Users do not
+// include it. Threads: any; a Span is used by one thread at a time, which need not be the one that
+// started it. A library that was built against an older minor version keeps working: entries and
+// fields are only ever appended, and `size` says how many there are. Without a client every call is
+// a no-op.
 #pragma once
 
 #include "oteld/detail/record.hpp"
@@ -30,58 +32,61 @@ inline void retain(TraceState* state) noexcept {
 
 inline void release(TraceState* state) noexcept {
     // Acquire and release: the last one to let go sees what all others did before they let go.
-    if (state != nullptr && state->references.fetch_sub(1, std::memory_order_acq_rel) == 1) std::free(state);
+    if (state != nullptr && state->references.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        std::free(state);
 }
 
 // What identifies a span to its children. All zero: no span.
 struct Context {
     std::uint8_t trace_id[16];
     std::uint8_t span_id[8];
-    std::uint8_t flags;      // W3C trace flags: 1 sampled, 2 random trace id.
-    std::uint8_t remote;     // 1: came in over the wire.
-    std::uint8_t reserved[6];   // The client's, while current: its place in the thread's stack.
-    TraceState* trace_state; // Owned reference; null: none.
+    std::uint8_t flags;        // W3C trace flags: 1 sampled, 2 random trace id.
+    std::uint8_t remote;       // 1: came in over the wire.
+    std::uint8_t reserved[6];  // The client's, while current: its place in the thread's stack.
+    TraceState* trace_state;   // Owned reference; null: none.
 };
 static_assert(sizeof(Context) == 40);
 
-struct Limits {              // Per provider; constant while a span lives.
+struct Limits {  // Per provider; constant while a span lives.
     std::uint32_t attributes = 128;
-    std::uint32_t value_length = UINT32_MAX;   // Characters of a string, bytes of a byte string.
+    std::uint32_t value_length = UINT32_MAX;  // Characters of a string, bytes of a byte string.
     std::uint32_t events = 128;
     std::uint32_t links = 128;
     std::uint32_t event_attributes = 128;
     std::uint32_t link_attributes = 128;
 };
 
-// A span under construction. Plain data, moved with memcpy. `record` is null when nothing is recorded; then
-// only `context` means anything. Bytes go to `cursor` (room until `end`) and count once published.
+// A span under construction. Plain data, moved with memcpy. `record` is null when nothing is
+// recorded; then only `context` means anything. Bytes go to `cursor` (room until `end`) and count
+// once published.
 struct Span {
     detail::SpanRecord* record;
     std::uint8_t* cursor;
     std::uint8_t* end;
-    void* owner;                       // The client's: the lane whose slot this is. Begins with its generation.
-    std::uint64_t generation;          // Of `owner` at the start; there it reads 0 in a fork's child.
+    void* owner;  // The client's: the lane whose slot this is. Begins with its generation.
+    std::uint64_t generation;  // Of `owner` at the start; there it reads 0 in a fork's child.
     const Limits* limits;
-    std::uint32_t slot;                // The client's.
-    std::uint32_t attributes;          // Distinct keys kept so far.
+    std::uint32_t slot;        // The client's.
+    std::uint32_t attributes;  // Distinct keys kept so far.
     std::uint32_t dropped_attributes;
     std::uint32_t events;
     std::uint32_t dropped_events;
     std::uint32_t links;
     std::uint32_t dropped_links;
-    std::uint32_t description_bytes;   // Status description: the bytes from `end` on, inside the buffer.
+    std::uint32_t
+        description_bytes;  // Status description: the bytes from `end` on, inside the buffer.
     std::uint32_t reserved;
-    std::uint64_t key_filter[8];       // A bit for each key met so far, by 9 bits of its hash.
+    std::uint64_t key_filter[8];  // A bit for each key met so far, by 9 bits of its hash.
     Context context;
 };
 
 struct Start {
-    const void* scope;                 // From Table::scope.
+    const void* scope;  // From Table::scope.
     const char* name;
     std::size_t name_bytes;
-    const Context* parent;             // Null: the current context of this thread. All zero: a root.
-    std::uint64_t start_unix_ns;       // 0: now.
-    std::uint32_t kind;                // OTLP number; 0 means internal.
+    const Context* parent;        // Null: the current context of this thread. All zero: a root.
+    std::uint64_t start_unix_ns;  // 0: now.
+    std::uint32_t kind;           // OTLP number; 0 means internal.
     std::uint32_t reserved;
 };
 
@@ -92,15 +97,17 @@ struct ScopeInfo {
     std::size_t version_bytes;
     const char* schema_url;
     std::size_t schema_url_bytes;
-    const void* attributes;            // Encoded KeyValue fields with tag 3 (InstrumentationScope.attributes).
+    const void*
+        attributes;  // Encoded KeyValue fields with tag 3 (InstrumentationScope.attributes).
     std::size_t attributes_bytes;
-    const void* provider;              // Null: the global one.
+    const void* provider;  // Null: the global one.
 };
 
 struct Table {
     std::uint32_t size;
     std::uint32_t version;
-    // Interns a scope for the life of the process. Never null. May allocate and lock: call it once, not per span.
+    // Interns a scope for the life of the process. Never null. May allocate and lock: call it once,
+    // not per span.
     const void* (*scope)(const ScopeInfo*) noexcept;
     // Fills *span. The span is visible to crash recovery after the first publish().
     void (*start)(Span* span, const Start* options) noexcept;
@@ -108,14 +115,17 @@ struct Table {
     bool (*grow)(Span* span, std::size_t bytes) noexcept;
     // Hands the span over; clears `record`. 0: now.
     void (*end)(Span* span, std::uint64_t end_unix_ns) noexcept;
-    std::uint64_t (*now)() noexcept;   // As it goes into a record: ticks with time_is_ticks, or Unix nanoseconds.
+    std::uint64_t (*now)() noexcept;  // As it goes into a record: ticks with time_is_ticks, or Unix
+                                      // nanoseconds.
     // The context of this thread, valid until it is next changed by this thread. Never null.
     const Context* (*current)() noexcept;
     // Makes *context current (taking a reference) and moves what was current into *previous.
     void (*attach)(const Context* context, Context* previous) noexcept;
-    // Restores *previous (consumed). `attached` is what attach() had made current: a mismatch is counted as misuse.
+    // Restores *previous (consumed). `attached` is what attach() had made current: a mismatch is
+    // counted as misuse.
     void (*detach)(const Context* attached, Context* previous) noexcept;
-    // Waits until everything that ended before is safe in the daemon's spool. False: timeout or no daemon.
+    // Waits until everything that ended before is safe in the daemon's spool. False: timeout or no
+    // daemon.
     bool (*flush)(std::uint64_t timeout_ns) noexcept;
 };
 
@@ -136,7 +146,8 @@ inline constexpr Table no_client{};
 inline const Table* find_client() noexcept {
     using Entry = const Table* (*)();
     Entry entry = &oteld_client_v1;
-    // A -no-pie program under LD_PRELOAD has a null weak reference, as a plugin of a program with a static client may.
+    // A -no-pie program under LD_PRELOAD has a null weak reference, as a plugin of a program with a
+    // static client may.
     if (entry == nullptr) entry = reinterpret_cast<Entry>(dlsym(RTLD_DEFAULT, "oteld_client_v1"));
     const Table* found = entry != nullptr ? entry() : &no_client;
     table_cache.store(found, std::memory_order_release);
@@ -153,22 +164,28 @@ inline const Table* client() noexcept {
 // False also for a span that a fork's child inherited: its buffer is not mapped there.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // A span without a record has no owner either.
+#pragma GCC diagnostic ignored \
+    "-Wmaybe-uninitialized"  // A span without a record has no owner either.
 #endif
 inline bool recording(const Span& span) noexcept {
-    return span.record != nullptr && *static_cast<const std::uint64_t*>(span.owner) == span.generation;
+    return span.record != nullptr &&
+           *static_cast<const std::uint64_t*>(span.owner) == span.generation;
 }
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
 
-// In front of each record under construction, in a slot or on the heap: how many of its bytes are valid.
+// In front of each record under construction, in a slot or on the heap: how many of its bytes are
+// valid.
 inline constexpr std::size_t control_bytes = 64;
 
-// Makes everything up to `cursor` part of what survives a crash. Release: pairs with the recovery's acquire.
+// Makes everything up to `cursor` part of what survives a crash. Release: pairs with the recovery's
+// acquire.
 inline void publish(Span& span) noexcept {
-    auto* published = reinterpret_cast<std::uint32_t*>(reinterpret_cast<std::uint8_t*>(span.record) - control_bytes);
-    const auto bytes = static_cast<std::uint32_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
+    auto* published = reinterpret_cast<std::uint32_t*>(
+        reinterpret_cast<std::uint8_t*>(span.record) - control_bytes);
+    const auto bytes =
+        static_cast<std::uint32_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
     __atomic_store_n(published, bytes, __ATOMIC_RELEASE);
 }
 

@@ -1,7 +1,8 @@
 // Encodes attributes, events and links of a span into its buffer, in OTLP wire format.
 //
-// Used by: Span's inline members only. Threads: the span's one user. Never allocates (grow() may, for a span
-// beyond its slot), never throws. What does not fit or exceeds a limit is dropped and counted in the span.
+// Used by: Span's inline members only. Threads: the span's one user. Never allocates (grow() may,
+// for a span beyond its slot), never throws. What does not fit or exceeds a limit is dropped and
+// counted in the span.
 #pragma once
 
 #include "oteld/context.hpp"
@@ -9,8 +10,8 @@
 
 namespace oteld::detail {
 
-// 9 bits of a key, for the duplicate filter: folds to a constant for a literal. Equal keys have equal hashes;
-// a false hit costs a look at what the span holds already.
+// 9 bits of a key, for the duplicate filter: folds to a constant for a literal. Equal keys have
+// equal hashes; a false hit costs a look at what the span holds already.
 inline std::uint32_t key_hash(std::string_view key) noexcept {
     std::uint64_t first = 0;
     std::uint64_t last = 0;
@@ -26,13 +27,16 @@ inline std::uint32_t key_hash(std::string_view key) noexcept {
         first = low;
         last = high;
     } else {
-        for (std::size_t i = 0; i < size; ++i) first = first << 8 | static_cast<unsigned char>(key[i]);
+        for (std::size_t i = 0; i < size; ++i)
+            first = first << 8 | static_cast<unsigned char>(key[i]);
     }
-    const std::uint64_t mixed = (first * 0x9E3779B97F4A7C15ULL) ^ (last * 0xC2B2AE3D27D4EB4FULL) ^ size;
+    const std::uint64_t mixed =
+        (first * 0x9E3779B97F4A7C15ULL) ^ (last * 0xC2B2AE3D27D4EB4FULL) ^ size;
     return static_cast<std::uint32_t>((mixed ^ mixed >> 29) * 0x9E3779B97F4A7C15ULL >> (64 - 9));
 }
 
-// Whether the span's body already holds this key in field 9. Only asked at the count limit: walks the span.
+// Whether the span's body already holds this key in field 9. Only asked at the count limit: walks
+// the span.
 inline bool body_has_key(const abi::Span& span, std::string_view key) noexcept {
     const auto* at = reinterpret_cast<const std::uint8_t*>(span.record + 1);
     const auto varint = [&at, end = span.cursor](std::uint64_t& value) {
@@ -54,9 +58,11 @@ inline bool body_has_key(const abi::Span& span, std::string_view key) noexcept {
         if ((tag & 7U) != wire::bytes_type || !varint(length)) return false;
         if (length > static_cast<std::uint64_t>(span.cursor - at)) return false;
         const std::uint8_t* next = at + length;
-        if (tag == wire::tag(9, wire::bytes_type) && at < next && *at == wire::tag(1, wire::bytes_type)) {
+        if (tag == wire::tag(9, wire::bytes_type) && at < next &&
+            *at == wire::tag(1, wire::bytes_type)) {
             ++at;
-            if (varint(length) && length == key.size() && length <= static_cast<std::uint64_t>(next - at) &&
+            if (varint(length) && length == key.size() &&
+                length <= static_cast<std::uint64_t>(next - at) &&
                 std::memcmp(at, key.data(), key.size()) == 0) {
                 return true;
             }
@@ -67,7 +73,8 @@ inline bool body_has_key(const abi::Span& span, std::string_view key) noexcept {
 }
 
 // The rest of note_key(), for a key that may be a repetition. False: drop the attribute.
-[[gnu::noinline]] inline bool note_key_slow(abi::Span& span, std::string_view key, bool hit) noexcept {
+[[gnu::noinline]] inline bool note_key_slow(abi::Span& span, std::string_view key,
+                                            bool hit) noexcept {
     if (key.empty()) {
         ++span.dropped_attributes;
         return false;
@@ -92,7 +99,8 @@ inline bool body_has_key(const abi::Span& span, std::string_view key) noexcept {
     const std::uint64_t bit = 1ULL << hash % 64;
     const std::uint64_t hit = word & bit;
     word |= bit;
-    if (__builtin_expect(hit != 0 || span.attributes >= span.limits->attributes || key.empty(), 0)) {
+    if (__builtin_expect(hit != 0 || span.attributes >= span.limits->attributes || key.empty(),
+                         0)) {
         if (!note_key_slow(span, key, hit != 0)) return false;
     }
     ++span.attributes;
@@ -104,15 +112,19 @@ inline void lost_attribute(abi::Span& span) noexcept {
     ++span.dropped_attributes;
 }
 
-[[gnu::noinline]] inline void set_any(abi::Span& span, std::string_view key, const Value& value) noexcept {
+[[gnu::noinline]] inline void set_any(abi::Span& span, std::string_view key,
+                                      const Value& value) noexcept {
     if (!note_key(span, key)) return;
     const std::size_t bytes = key_value_field_bytes(9, key, value, span.limits->value_length);
     if (!abi::room(span, bytes)) return lost_attribute(span);
     span.cursor = put_key_value(span.cursor, 9, key, value, span.limits->value_length);
 }
 
-// The fast forms: key and value below 128 bytes in all, one length byte each. Others go through set_any().
-[[gnu::always_inline]] inline bool short_key(std::string_view key) noexcept { return key.size() < 96; }
+// The fast forms: key and value below 128 bytes in all, one length byte each. Others go through
+// set_any().
+[[gnu::always_inline]] inline bool short_key(std::string_view key) noexcept {
+    return key.size() < 96;
+}
 
 [[gnu::always_inline]] inline std::uint8_t* put_short_key(std::uint8_t* at, std::string_view key,
                                                           std::size_t value_bytes) noexcept {
@@ -127,7 +139,8 @@ inline void lost_attribute(abi::Span& span) noexcept {
     return at + 2;
 }
 
-[[gnu::always_inline]] inline void set_integer(abi::Span& span, std::string_view key, std::int64_t value) noexcept {
+[[gnu::always_inline]] inline void set_integer(abi::Span& span, std::string_view key,
+                                               std::int64_t value) noexcept {
     if (!short_key(key)) return set_any(span, key, value);
     if (!note_key(span, key)) return;
     if (!abi::room(span, key.size() + 18)) return lost_attribute(span);
@@ -138,7 +151,8 @@ inline void lost_attribute(abi::Span& span) noexcept {
     span.cursor = wire::put_varint(at, bits);
 }
 
-[[gnu::always_inline]] inline void set_boolean(abi::Span& span, std::string_view key, bool value) noexcept {
+[[gnu::always_inline]] inline void set_boolean(abi::Span& span, std::string_view key,
+                                               bool value) noexcept {
     if (!short_key(key)) return set_any(span, key, value);
     if (!note_key(span, key)) return;
     if (!abi::room(span, key.size() + 8)) return lost_attribute(span);
@@ -148,7 +162,8 @@ inline void lost_attribute(abi::Span& span) noexcept {
     span.cursor = at;
 }
 
-[[gnu::always_inline]] inline void set_real(abi::Span& span, std::string_view key, double value) noexcept {
+[[gnu::always_inline]] inline void set_real(abi::Span& span, std::string_view key,
+                                            double value) noexcept {
     if (!short_key(key)) return set_any(span, key, value);
     if (!note_key(span, key)) return;
     if (!abi::room(span, key.size() + 15)) return lost_attribute(span);
@@ -158,9 +173,11 @@ inline void lost_attribute(abi::Span& span) noexcept {
     span.cursor = at + 8;
 }
 
-[[gnu::always_inline]] inline void set_string(abi::Span& span, std::string_view key, std::string_view value) noexcept {
+[[gnu::always_inline]] inline void set_string(abi::Span& span, std::string_view key,
+                                              std::string_view value) noexcept {
     // 120: with its four tags and lengths the whole attribute stays below 128.
-    if (key.size() + value.size() > 120 || value.size() > span.limits->value_length) return set_any(span, key, value);
+    if (key.size() + value.size() > 120 || value.size() > span.limits->value_length)
+        return set_any(span, key, value);
     if (!note_key(span, key)) return;
     if (!abi::room(span, key.size() + value.size() + 8)) return lost_attribute(span);
     std::uint8_t* at = put_short_key(span.cursor, key, 2 + value.size());
@@ -172,7 +189,8 @@ inline void lost_attribute(abi::Span& span) noexcept {
 
 // The form that fits the type best; anything unusual becomes a Value.
 template <class T>
-[[gnu::always_inline]] inline void set_one(abi::Span& span, std::string_view key, const T& value) noexcept {
+[[gnu::always_inline]] inline void set_one(abi::Span& span, std::string_view key,
+                                           const T& value) noexcept {
     if constexpr (std::is_same_v<T, bool>) {
         set_boolean(span, key, value);
     } else if constexpr (std::is_floating_point_v<T>) {
@@ -189,8 +207,8 @@ template <class T>
     }
 }
 
-// How many of the attributes count: later ones over the limit are dropped, empty keys too; of a repeated key the
-// last one counts. Quadratic, but lists at events and links are short.
+// How many of the attributes count: later ones over the limit are dropped, empty keys too; of a
+// repeated key the last one counts. Quadratic, but lists at events and links are short.
 struct AttributeList {
     const Attribute* first;
     std::size_t count;
@@ -224,15 +242,16 @@ struct AttributeList {
 };
 
 // Event { time_unix_nano = 1, name = 2, attributes = 3, dropped_attributes_count = 4 } as field 11.
-[[gnu::noinline]] inline void add_event(abi::Span& span, std::string_view name, const AttributeList& list,
-                                        std::uint64_t time, std::uint32_t text_limit) noexcept {
+[[gnu::noinline]] inline void add_event(abi::Span& span, std::string_view name,
+                                        const AttributeList& list, std::uint64_t time,
+                                        std::uint32_t text_limit) noexcept {
     if (span.events >= span.limits->events) {
         ++span.dropped_events;
         return;
     }
     std::size_t inner = 9 + wire::bytes_field_bytes(2, name.size());
-    const std::uint32_t dropped =
-        list.each([&](const Attribute& a) { inner += key_value_field_bytes(3, a.key, a.value, text_limit); });
+    const std::uint32_t dropped = list.each(
+        [&](const Attribute& a) { inner += key_value_field_bytes(3, a.key, a.value, text_limit); });
     if (dropped != 0) inner += 1 + wire::varint_bytes(dropped);
     if (!abi::room(span, wire::bytes_field_bytes(11, inner))) {
         ++span.dropped_events;
@@ -247,8 +266,10 @@ struct AttributeList {
     ++span.events;
 }
 
-// Link { trace_id = 1, span_id = 2, trace_state = 3, attributes = 4, dropped_attributes_count = 5, flags = 6 } as field 13.
-[[gnu::noinline]] inline void add_link(abi::Span& span, const SpanContext& context, const AttributeList& list) noexcept {
+// Link { trace_id = 1, span_id = 2, trace_state = 3, attributes = 4, dropped_attributes_count = 5,
+// flags = 6 } as field 13.
+[[gnu::noinline]] inline void add_link(abi::Span& span, const SpanContext& context,
+                                       const AttributeList& list) noexcept {
     if (span.links >= span.limits->links) {
         ++span.dropped_links;
         return;
@@ -257,8 +278,8 @@ struct AttributeList {
     std::size_t inner = 18 + 10 + 5;
     if (!state.empty()) inner += wire::bytes_field_bytes(3, state.size());
     const std::uint32_t text_limit = span.limits->value_length;
-    const std::uint32_t dropped =
-        list.each([&](const Attribute& a) { inner += key_value_field_bytes(4, a.key, a.value, text_limit); });
+    const std::uint32_t dropped = list.each(
+        [&](const Attribute& a) { inner += key_value_field_bytes(4, a.key, a.value, text_limit); });
     if (dropped != 0) inner += 1 + wire::varint_bytes(dropped);
     if (!abi::room(span, wire::bytes_field_bytes(13, inner))) {
         ++span.dropped_links;

@@ -1,8 +1,9 @@
 // Writes protobuf wire format into memory that is known to be large enough.
 //
 // Used by: the API's inline encoder, shm and exporters (the one thing they share with the client).
-// Threads: free functions on the caller's memory. Never allocates, checks or throws: the caller has asked for
-// room with the *_bytes functions first. https://protobuf.dev/programming-guides/encoding/
+// Threads: free functions on the caller's memory. Never allocates, checks or throws: the caller has
+// asked for room with the *_bytes functions first.
+// https://protobuf.dev/programming-guides/encoding/
 #pragma once
 
 #include <cstddef>
@@ -55,7 +56,8 @@ inline std::uint8_t* put_raw(std::uint8_t* at, const void* data, std::size_t byt
 }
 
 // tag, length, bytes
-inline std::uint8_t* put_bytes(std::uint8_t* at, std::uint32_t field, const void* data, std::size_t bytes) noexcept {
+inline std::uint8_t* put_bytes(std::uint8_t* at, std::uint32_t field, const void* data,
+                               std::size_t bytes) noexcept {
     at = put_tag(at, field, bytes_type);
     at = put_varint(at, bytes);
     return put_raw(at, data, bytes);
