@@ -145,7 +145,7 @@ bool Drain::take_span(Segment& segment, const shm::LaneRecord& record, ExtentWri
     if (__builtin_expect(scope != nullptr, 1)) {
         const std::size_t room = frame_room(record.length);
         if (__builtin_expect(!writer.fits(*scope, room), 0)) {
-            taken.room_needed = scope->chunk_bytes() + sizeof(RunChunk) + 16 + room;
+            taken.room_needed = scope->chunk_bytes + sizeof(RunChunk) + 16 + room;
             if (taken.room_needed <= Spool::payload_bytes_max) return false;
             refusal = Refusal::header;  // It would not even fit an empty block.
         } else {
@@ -154,8 +154,10 @@ bool Drain::take_span(Segment& segment, const shm::LaneRecord& record, ExtentWri
                 write_span_frame(writer.frame(*scope), record.bytes, record.length, clock, frame);
             if (__builtin_expect(refusal == Refusal::none, 1)) {
                 writer.written(frame.bytes);
-                counts_.bytes_repaired += frame.bytes_repaired;
-                counts_.keys_removed += frame.keys_removed;
+                if (__builtin_expect((frame.bytes_repaired | frame.keys_removed) != 0, 0)) {
+                    counts_.bytes_repaired += frame.bytes_repaired;
+                    counts_.keys_removed += frame.keys_removed;
+                }
                 return true;
             }
         }

@@ -118,6 +118,7 @@ bool Scopes::read_entry(std::string_view entry_untrusted) {
         place->resource = resources_[entry.resource];
         place->scope = std::move(message);
         place->scope_schema_url = std::move(schema_url);
+        place->measure();
     }
     return true;
 }

@@ -27,7 +27,7 @@ std::size_t sequence_bytes(const std::uint8_t* at, std::size_t rest) {
 
 std::uint32_t repair_utf8_slow(std::uint8_t* text, std::size_t bytes) noexcept {
     std::uint32_t replaced = 0;
-    // Blocks before this one were ASCII, so a sequence cannot have begun there.
+    // What lies before it is ASCII, so a sequence cannot have begun there.
     for (std::size_t at = 0; at < bytes;) {
         if (bytes - at >= 16 && high_bits_16(text + at) == 0) {
             at += 16;

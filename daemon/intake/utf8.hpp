@@ -40,18 +40,64 @@ inline constexpr std::size_t utf8_slack = 16;
 #endif
 }
 
-[[gnu::always_inline]] [[nodiscard]] inline std::uint32_t repair_utf8(std::uint8_t* text,
-                                                                      std::size_t bytes) noexcept {
-    std::size_t done = 0;
-    while (bytes - done > 16) {
-        if (__builtin_expect(high_bits_16(text + done) != 0, 0))
-            return repair_utf8_slow(text + done, bytes - done);
-        done += 16;
+// The first byte of [at, end) that is not ASCII, or `end`.
+[[nodiscard]] inline std::uint8_t* find_high(std::uint8_t* at, std::uint8_t* end) noexcept {
+    for (; at < end; at += 16) {
+        const std::uint32_t bits = high_bits_16(at);
+        if (__builtin_expect(bits == 0, 1)) continue;
+        std::uint8_t* const found = at + __builtin_ctz(bits);
+        return found < end ? found : end;
     }
-    const std::uint32_t wanted = (1U << (bytes - done)) - 1;
-    if (__builtin_expect((high_bits_16(text + done) & wanted) != 0, 0))
-        return repair_utf8_slow(text + done, bytes - done);
-    return 0;
+    return end;
+}
+
+// Copies 16 shared bytes and returns their top bits. What is looked at is what is stored: the
+// compiler may not read them again.
+[[gnu::always_inline]] inline std::uint32_t copy_16(std::uint8_t* to,
+                                                    const std::uint8_t* from_untrusted) noexcept {
+#if defined(__SSE2__)
+    __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from_untrusted));
+    asm volatile("" : "+x"(block));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), block);
+    return static_cast<std::uint32_t>(_mm_movemask_epi8(block));
+#else
+    std::uint64_t words[2];
+    std::memcpy(words, from_untrusted, sizeof words);
+    asm volatile("" : "+r"(words[0]), "+r"(words[1]));
+    std::memcpy(to, words, sizeof words);
+    return high_bits_16(reinterpret_cast<const std::uint8_t*>(words));
+#endif
+}
+
+// Copies shared bytes and returns the first one, in the copy, that is not ASCII, or its end.
+// Looking while the bytes are in registers: a load across stores that are still under way would
+// wait for them.
+[[nodiscard]] inline std::uint8_t* copy_and_find_high(std::uint8_t* to,
+                                                      const std::uint8_t* from_untrusted,
+                                                      std::size_t bytes) noexcept {
+    std::uint8_t* const end = to + bytes;
+    std::uint8_t* high = end;
+    const auto block = [&](std::size_t at) {
+        const std::uint32_t bits = copy_16(to + at, from_untrusted + at);
+        if (__builtin_expect(bits == 0, 1)) return;
+        std::uint8_t* const found = to + at + __builtin_ctz(bits);
+        if (found < high) high = found;
+    };
+    if (bytes < 16) {
+        std::memcpy(to, from_untrusted, bytes);
+        return find_high(to, end);
+    }
+    std::size_t at = 0;
+    for (; at + 16 <= bytes; at += 16) block(at);
+    // Overlaps the block before it, and is stored over it: what counts is what was read last.
+    if (at != bytes) block(bytes - 16);
+    return high;
+}
+
+[[nodiscard]] inline std::uint32_t repair_utf8(std::uint8_t* text, std::size_t bytes) noexcept {
+    std::uint8_t* const high = find_high(text, text + bytes);
+    const auto ascii = static_cast<std::size_t>(high - text);
+    return ascii == bytes ? 0 : repair_utf8_slow(high, bytes - ascii);
 }
 
 }  // namespace oteld::daemon

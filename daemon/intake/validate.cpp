@@ -19,53 +19,71 @@ constexpr std::size_t flags_bytes = 6;  // Two of tag, four of value.
 constexpr std::uint32_t otlp_remote_known = 0x100;
 constexpr std::uint32_t otlp_remote = 0x200;
 
+// The record's header in registers: each of its eight words is read from shared memory once. A copy
+// in memory would be read back across the stores that made it, and wait for them.
 struct Header {
-    SpanRecord record;      // A private copy.
-    std::uint32_t body_at;  // From the start of the record.
+    std::uint64_t trace_id[2];
+    std::uint64_t span_id;
+    std::uint64_t parent_id;  // 0: a root.
+    std::uint64_t start;
+    std::uint64_t end;
+    std::uint32_t record_flags;  // detail::RecordFlags
+    std::uint32_t body_at;       // From the start of the record.
+    std::uint32_t body_bytes;
     std::uint32_t kind;
     std::uint32_t status;
-    std::uint32_t flags;
-    bool root;
+    std::uint32_t flags;  // As OTLP has them.
+    std::uint16_t scope;
     const std::uint8_t* description;  // In shared memory; null: none.
     std::uint32_t description_bytes;
 };
 
-bool all_zero(const std::uint8_t* bytes, std::size_t count) {
-    std::uint64_t first;
-    std::uint64_t last;
-    std::memcpy(&first, bytes, 8);
-    std::memcpy(&last, bytes + count - 8, 8);
-    return (first | last) == 0;
+std::uint64_t word(const std::uint8_t* record_untrusted, std::size_t offset) {
+    return __atomic_load_n(reinterpret_cast<const std::uint64_t*>(record_untrusted + offset),
+                           __ATOMIC_RELAXED);
 }
 
-Refusal read_header(Header& header, const std::uint8_t* record_untrusted, std::uint32_t length) {
-    SpanRecord& record = header.record;
-    shm::copy_untrusted(&record, record_untrusted, sizeof record);
-    header.body_at = record.prefix.header_bytes;
+[[gnu::always_inline]] inline Refusal read_header(Header& header,
+                                                  const std::uint8_t* record_untrusted,
+                                                  std::uint32_t length) {
+    const std::uint64_t prefix = word(record_untrusted, 0);
+    const std::uint64_t last = word(record_untrusted, offsetof(SpanRecord, kind_status));
+    header.trace_id[0] = word(record_untrusted, offsetof(SpanRecord, trace_id));
+    header.trace_id[1] = word(record_untrusted, offsetof(SpanRecord, trace_id) + 8);
+    header.span_id = word(record_untrusted, offsetof(SpanRecord, span_id));
+    header.parent_id = word(record_untrusted, offsetof(SpanRecord, parent_id));
+    header.start = word(record_untrusted, offsetof(SpanRecord, start));
+    header.end = word(record_untrusted, offsetof(SpanRecord, end));
+    header.record_flags = prefix >> 40 & 0xFF;
+    header.body_at = static_cast<std::uint32_t>(prefix >> 48);
+    header.kind = last & 15;
+    header.status = last >> 4 & 15;
+    header.flags = last >> 8 & 0xFF;
+    header.scope = static_cast<std::uint16_t>(last >> 16);
+    header.body_bytes = static_cast<std::uint32_t>(last >> 32);
     if (header.body_at < sizeof(SpanRecord) || header.body_at % 8 != 0 || header.body_at > length ||
-        record.body_bytes > length - header.body_at)
+        header.body_bytes > length - header.body_at)
         return Refusal::header;
-    header.kind = record.kind_status & 15U;
-    header.status = record.kind_status >> 4U;
     if (header.kind > 5 || header.status > 2) return Refusal::header;
-    if (all_zero(record.trace_id, 16) || all_zero(record.span_id, 8)) return Refusal::ids;
-    header.root = all_zero(record.parent_id, 8);
-    header.flags = record.trace_flags;
-    if ((record.prefix.flags & detail::record_parent_known) != 0) header.flags |= otlp_remote_known;
-    if ((record.prefix.flags & detail::record_parent_remote) != 0) header.flags |= otlp_remote;
+    if ((header.trace_id[0] | header.trace_id[1]) == 0 || header.span_id == 0) return Refusal::ids;
+    if ((header.record_flags & detail::record_parent_known) != 0) header.flags |= otlp_remote_known;
+    if ((header.record_flags & detail::record_parent_remote) != 0) header.flags |= otlp_remote;
     header.description = nullptr;
     header.description_bytes = 0;
-    if (__builtin_expect((record.prefix.flags & detail::record_has_description) == 0, 1))
+    if (__builtin_expect((header.record_flags & detail::record_has_description) == 0, 1))
         return Refusal::none;
 
-    const std::uint32_t rest = length - header.body_at - record.body_bytes;
+    const std::uint32_t rest = length - header.body_at - header.body_bytes;
     if (rest < sizeof(std::uint32_t)) return Refusal::header;
-    const std::uint8_t* at = record_untrusted + header.body_at + record.body_bytes;
+    const std::uint8_t* at = record_untrusted + header.body_at + header.body_bytes;
     shm::copy_untrusted(&header.description_bytes, at, sizeof(std::uint32_t));
     if (header.description_bytes > rest - sizeof(std::uint32_t)) return Refusal::header;
     header.description = at + sizeof(std::uint32_t);
     return Refusal::none;
 }
+static_assert(offsetof(SpanRecord, trace_flags) == 57 &&
+              offsetof(detail::RecordPrefix, flags) == 5 &&
+              offsetof(detail::RecordPrefix, header_bytes) == 6);
 
 std::size_t status_payload_bytes(const Header& header) {
     std::size_t bytes = header.status != 0 ? 2 : 0;
@@ -82,7 +100,7 @@ std::size_t tail_bytes(const Header& header) {
 }
 
 std::size_t head_bytes(const Header& header) {
-    return 18 + 10 + (header.root ? 0 : 10) + (header.kind != 0 ? 2 : 0) + 9 + 9;
+    return 18 + 10 + (header.parent_id == 0 ? 0 : 10) + (header.kind != 0 ? 2 : 0) + 9 + 9;
 }
 
 struct Times {
@@ -90,7 +108,7 @@ struct Times {
     std::uint64_t end;
 };
 
-Times convert_times(const SpanRecord& record, TickConverter& clock) {
+Times convert_times(const Header& record, TickConverter& clock) {
     const bool start_ticks = (record.start & detail::time_is_ticks) != 0;
     const bool end_ticks = (record.end & detail::time_is_ticks) != 0;
     Times times{record.start, record.end};
@@ -103,18 +121,18 @@ Times convert_times(const SpanRecord& record, TickConverter& clock) {
 }
 
 std::uint8_t* put_head(std::uint8_t* at, const Header& header, TickConverter& clock) {
-    const Times times = convert_times(header.record, clock);
+    const Times times = convert_times(header, clock);
     at[0] = wire::tag(1, wire::bytes_type);
     at[1] = 16;
-    std::memcpy(at + 2, header.record.trace_id, 16);
+    std::memcpy(at + 2, header.trace_id, 16);
     at[18] = wire::tag(2, wire::bytes_type);
     at[19] = 8;
-    std::memcpy(at + 20, header.record.span_id, 8);
+    std::memcpy(at + 20, &header.span_id, 8);
     at += 28;
-    if (!header.root) {
+    if (header.parent_id != 0) {
         at[0] = wire::tag(4, wire::bytes_type);
         at[1] = 8;
-        std::memcpy(at + 2, header.record.parent_id, 8);
+        std::memcpy(at + 2, &header.parent_id, 8);
         at += 10;
     }
     if (header.kind != 0) {
@@ -144,11 +162,11 @@ std::uint8_t* put_tail(std::uint8_t* at, const Header& header, std::uint32_t& by
             *at++ = static_cast<std::uint8_t>(header.status);
         }
     }
-    if (header.flags != 0) {
-        at = wire::put_tag(at, flags_field, wire::fixed32_type);
-        at = wire::put_fixed32(at, header.flags);
-    }
-    return at;
+    if (header.flags == 0) return at;
+    constexpr std::uint32_t tag = wire::tag(flags_field, wire::fixed32_type);
+    at[0] = static_cast<std::uint8_t>(tag | 0x80);
+    at[1] = tag >> 7;
+    return wire::put_fixed32(at + 2, header.flags);
 }
 
 }  // namespace
@@ -172,17 +190,18 @@ Refusal write_span_frame(std::uint8_t* to, const std::uint8_t* record_untrusted,
     if (const Refusal refusal = read_header(header, record_untrusted, length);
         refusal != Refusal::none)
         return refusal;
-    std::size_t body_bytes = header.record.body_bytes;
+    std::size_t body_bytes = header.body_bytes;
     const std::size_t fixed_bytes = head_bytes(header) + tail_bytes(header);
     const std::size_t length_bytes = wire::varint_bytes(fixed_bytes + body_bytes);
 
     std::uint8_t* const span = to + 1 + length_bytes;
     std::uint8_t* const body = put_head(span, header, clock);
-    shm::copy_untrusted(body, record_untrusted + header.body_at, body_bytes);
+    std::uint8_t* const first_high =
+        copy_and_find_high(body, record_untrusted + header.body_at, body_bytes);
     BodyValidator validator(clock);
-    if (!validator.span_body(body, body + body_bytes)) return validator.refusal();
+    if (!validator.span_body(body, body + body_bytes, first_high)) return validator.refusal();
     frame.keys_removed = 0;
-    if (__builtin_expect((header.record.prefix.flags & detail::record_duplicate_keys) != 0, 0))
+    if (__builtin_expect((header.record_flags & detail::record_duplicate_keys) != 0, 0))
         body_bytes = remove_duplicate_keys(body, body_bytes, frame.keys_removed);
     frame.bytes_repaired = validator.bytes_repaired();
     std::uint8_t* const end = put_tail(body + body_bytes, header, frame.bytes_repaired);
@@ -193,7 +212,7 @@ Refusal write_span_frame(std::uint8_t* to, const std::uint8_t* record_untrusted,
     // Without its duplicate keys the span may need a shorter length.
     if (__builtin_expect(begin != span, 0)) std::memmove(to + (begin - to), span, span_bytes);
     frame.bytes = static_cast<std::size_t>(begin - to) + span_bytes;
-    frame.scope = header.record.scope;
+    frame.scope = header.scope;
     return Refusal::none;
 }
 

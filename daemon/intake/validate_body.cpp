@@ -61,7 +61,44 @@ inline bool skip_bytes(std::uint8_t*& at, const std::uint8_t* end, std::ptrdiff_
 
 }  // namespace
 
-bool BodyValidator::span_body(std::uint8_t* at, std::uint8_t* end) noexcept {
+// The common form at a glance: short key, then a short scalar, one byte of length each. Reads up to
+// two bytes behind `end` before it knows that they are not its own; they are readable, and nothing
+// is believed of them.
+inline bool BodyValidator::key_value(std::uint8_t* at, std::uint8_t* end, int depth) noexcept {
+    const auto bytes = static_cast<std::size_t>(end - at);
+    const std::size_t key = at[1];
+    if (__builtin_expect(at[0] != bytes_tag(1) || key >= 0x80 || key + 4 > bytes, 0))
+        return key_value_slow(at, end, depth);
+    std::uint8_t* value = at + 2 + key;
+    const std::size_t value_bytes = value[1];
+    if (__builtin_expect(
+            value[0] != bytes_tag(2) || value_bytes >= 0x80 || key + 4 + value_bytes != bytes, 0))
+        return key_value_slow(at, end, depth);
+    text(at + 2, key);
+    value += 2;
+    switch (value[0]) {
+        case bytes_tag(1):
+            if (value_bytes < 2 || value[1] != value_bytes - 2)
+                break;  // value_bytes < 0x80: one byte of length.
+            text(value + 2, value_bytes - 2);
+            return true;
+        case varint_tag(2):
+        case varint_tag(3):
+            if (value_bytes == 2 && value[1] < 0x80) return true;
+            if (value_bytes == 3 && value[1] >= 0x80 && value[2] < 0x80) return true;
+            break;
+        case fixed64_tag(4):
+            if (value_bytes == 9) return true;
+            break;
+        default: break;
+    }
+    return any_value(value, end, depth + 1);
+}
+
+bool BodyValidator::span_body(std::uint8_t* at, std::uint8_t* end,
+                              std::uint8_t* first_high) noexcept {
+    end_ = end;
+    next_high_ = first_high;
     std::uint64_t length;
     while (at != end) {
         const std::uint8_t tag = *at++;
@@ -93,6 +130,14 @@ bool BodyValidator::span_body(std::uint8_t* at, std::uint8_t* end) noexcept {
         }
     }
     return true;
+}
+
+void BodyValidator::text_slow(std::uint8_t* at, std::size_t bytes) noexcept {
+    if (next_high_ < at) next_high_ = find_high(at, end_);
+    if (at + bytes <= next_high_) return;
+    bytes_repaired_ +=
+        repair_utf8_slow(next_high_, static_cast<std::size_t>(at + bytes - next_high_));
+    next_high_ = find_high(at + bytes, end_);
 }
 
 bool BodyValidator::event(std::uint8_t* at, std::uint8_t* end) noexcept {
@@ -158,39 +203,6 @@ bool BodyValidator::link(std::uint8_t* at, std::uint8_t* end) noexcept {
         }
     }
     return true;
-}
-
-// The common form at a glance: short key, then a short scalar, one byte of length each. Reads up to
-// two bytes behind `end` before it knows that they are not its own; they are readable, and nothing
-// is believed of them.
-bool BodyValidator::key_value(std::uint8_t* at, std::uint8_t* end, int depth) noexcept {
-    const auto bytes = static_cast<std::size_t>(end - at);
-    const std::size_t key = at[1];
-    if (__builtin_expect(at[0] != bytes_tag(1) || key >= 0x80 || key + 4 > bytes, 0))
-        return key_value_slow(at, end, depth);
-    std::uint8_t* value = at + 2 + key;
-    const std::size_t value_bytes = value[1];
-    if (__builtin_expect(
-            value[0] != bytes_tag(2) || value_bytes >= 0x80 || key + 4 + value_bytes != bytes, 0))
-        return key_value_slow(at, end, depth);
-    text(at + 2, key);
-    value += 2;
-    switch (value[0]) {
-        case bytes_tag(1):
-            if (value_bytes < 2 || value[1] != value_bytes - 2)
-                break;  // value_bytes < 0x80: one byte of length.
-            text(value + 2, value_bytes - 2);
-            return true;
-        case varint_tag(2):
-        case varint_tag(3):
-            if (value_bytes == 2 && value[1] < 0x80) return true;
-            break;
-        case fixed64_tag(4):
-            if (value_bytes == 9) return true;
-            break;
-        default: break;
-    }
-    return any_value(value, end, depth + 1);
 }
 
 bool BodyValidator::key_value_slow(std::uint8_t* at, std::uint8_t* end, int depth) noexcept {
@@ -280,6 +292,8 @@ bool BodyValidator::instrumentation_scope(std::uint8_t* at, std::uint8_t* end) n
 
 bool BodyValidator::flat_message(std::uint8_t* at, std::uint8_t* end, std::uint32_t strings,
                                  std::uint32_t attributes, std::uint32_t varints) noexcept {
+    end_ = end;
+    next_high_ = find_high(at, end);
     std::uint64_t length;
     while (at != end) {
         const std::uint8_t tag = *at++;

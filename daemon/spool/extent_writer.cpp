@@ -33,7 +33,7 @@ void ExtentWriter::end_run() noexcept {
 
 void ExtentWriter::put_scope(ScopeBytes& scope) noexcept {
     const ScopeChunk chunk{static_cast<std::uint32_t>(ChunkKind::scope),
-                           static_cast<std::uint32_t>(scope.chunk_bytes()),
+                           static_cast<std::uint32_t>(scope.chunk_bytes),
                            static_cast<std::uint32_t>(scope.resource->message.size()),
                            static_cast<std::uint32_t>(scope.resource->schema_url.size()),
                            static_cast<std::uint32_t>(scope.scope.size()),

@@ -28,11 +28,13 @@ struct ScopeBytes {
     std::string scope;  // An OTLP InstrumentationScope.
     std::string scope_schema_url;
 
-    [[nodiscard]] std::size_t chunk_bytes() const noexcept {
+    // How much room its ScopeChunk takes.
+    std::size_t chunk_bytes = 0;
+    void measure() noexcept {
         const std::size_t bytes = sizeof(ScopeChunk) + resource->message.size() +
                                   resource->schema_url.size() + scope.size() +
                                   scope_schema_url.size();
-        return (bytes + 7) / 8 * 8;
+        chunk_bytes = (bytes + 7) / 8 * 8;
     }
     // Where it lies in the extent with this number, so that each extent carries it once.
     std::uint64_t extent_number = 0;
@@ -48,7 +50,7 @@ public:
     // Whether a frame with that much room around it fits, whatever its scope needs.
     [[nodiscard]] bool fits(const ScopeBytes& scope, std::size_t frame_room_bytes) const noexcept {
         return static_cast<std::size_t>(end_ - at_) >=
-               scope.chunk_bytes() + sizeof(RunChunk) + 16 + frame_room_bytes;
+               scope.chunk_bytes + sizeof(RunChunk) + 16 + frame_room_bytes;
     }
     // Where the next frame of this scope goes.
     [[nodiscard]] std::uint8_t* frame(ScopeBytes& scope) noexcept {

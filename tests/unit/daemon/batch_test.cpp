@@ -125,6 +125,7 @@ TEST_CASE("the runs of a slice are its spans: cut at both ends, across scopes") 
     const std::uint32_t row = spool.row();
     // Two scopes by turns: runs of 3, 2, 3, 2 ...
     ScopeBytes other{spool.scope.resource, "OTHER", ""};
+    other.measure();
     const auto place = spool.spool->place(64 << 10);
     ExtentWriter writer(place.payload, place.room, 999);
     for (std::uint64_t i = 0; i < 20; ++i) {

@@ -20,6 +20,7 @@ struct FakeSpool {
     explicit FakeSpool(std::vector<std::string> names = {"a", "b"}, std::uint64_t bytes = 4 << 20)
         : exporters(std::move(names)), spool_bytes(bytes) {
         auto opened = shm::open_ring_directory(directory.path, shm::DirectoryUse::daemon);
+        scope.measure();
         REQUIRE(opened);
         handle = std::move(*opened);
         restart();
