@@ -179,7 +179,7 @@ def bench_export(quick: bool) -> None:
     table = []
     for protocol in ("grpc", "http"):
         receiver = subprocess.Popen(
-            [sys.executable, ROOT / "tests/conformance/receiver.py", "--protocol", protocol, "--count-only"],
+            [sys.executable, ROOT / "tests/conformance/receiver.py", "--protocol", protocol, "--requests", "/dev/null", "--write", "raw"],
             stdout=subprocess.PIPE, text=True)
         try:
             port = int(receiver.stdout.readline().split()[-1])
