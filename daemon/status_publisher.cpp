@@ -121,7 +121,7 @@ void StatusPublisher::publish(status::Phase phase, const std::string& last_words
     const std::string facts = status::to_json(snapshot);
     const bool changed =
         facts != last_facts_ || now - last_document_ns_ >= document_interval_max_ns;
-    fill_resources(snapshot);
+    if (changed) fill_resources(snapshot);  // Reads /proc: too dear for a heartbeat.
     observer_.observe(snapshot, now);
     line_ = std::string(status::to_string(snapshot.verdict));
     for (const std::string& reason : snapshot.reasons)
