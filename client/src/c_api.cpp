@@ -33,6 +33,14 @@ std::string_view view(oteld_str text) noexcept {
     return text.data == nullptr ? std::string_view() : std::string_view(text.data, text.size);
 }
 
+// As a number: a C caller may have written any into it, which C++ does not allow an enum to hold.
+int type_of(const oteld_value& value) noexcept {
+    static_assert(sizeof value.type == sizeof(int));
+    int type = 0;
+    std::memcpy(&type, &value.type, sizeof type);
+    return type;
+}
+
 // Attribute and value trees in the shape that the encoder takes. `depth` bounds a hostile or cyclic
 // tree.
 struct Tree {
@@ -40,7 +48,7 @@ struct Tree {
     std::vector<std::vector<Attribute>> maps;
 
     Value value(const oteld_value& from, int depth = 0) {
-        switch (depth > 64 ? OTELD_STRING : from.type) {
+        switch (depth > 64 ? OTELD_STRING : type_of(from)) {
             case OTELD_BOOL: return from.as.boolean;
             case OTELD_INT: return from.as.integer;
             case OTELD_DOUBLE: return from.as.real;
@@ -92,7 +100,7 @@ oteld_context to_c(const oteld::abi::Context& from) noexcept {
 // Scalars need no tree; only arrays and maps allocate.
 void set_value(oteld::abi::Span& span, std::string_view key, const oteld_value& value) noexcept {
     using namespace oteld::detail;
-    switch (value.type) {
+    switch (type_of(value)) {
         case OTELD_BOOL: return set_boolean(span, key, value.as.boolean);
         case OTELD_INT: return set_integer(span, key, value.as.integer);
         case OTELD_DOUBLE: return set_real(span, key, value.as.real);
