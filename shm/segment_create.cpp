@@ -305,6 +305,7 @@ CreateError open_ring_directory(RingDirectory& directory, const char* preferred)
     }
     directory.fd = fd;
     directory.owner = facts.st_uid;
+    directory.sticky = (facts.st_mode & S_ISVTX) != 0;
     directory.group_readable = (facts.st_mode & S_ISGID) != 0;
     directory.bytes = static_cast<std::uint64_t>(space.f_blocks) * space.f_frsize;
     directory.bytes_free = static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;

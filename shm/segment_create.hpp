@@ -24,7 +24,8 @@ inline constexpr std::size_t path_bytes_max = 256;
 
 // The ring directory, as a client finds it. Never created by a client.
 struct RingDirectory {
-    int fd = -1;  // Open while a segment is being made, else -1.
+    int fd = -1;          // Open while a segment is being made, else -1.
+    bool sticky = false;  // Others may plant files here that they do not own.
     bool group_readable =
         false;  // setgid: files are 0660 and the daemon's group can drain them; else 0600.
     uid_t owner = 0;

@@ -132,7 +132,7 @@ void map_control(Process& process, const shm::RingDirectory& directory) noexcept
     // control page.
     if (fstat(fd, &facts) == 0 && S_ISREG(facts.st_mode) && facts.st_ino != process.control_inode &&
         facts.st_size >= static_cast<off_t>(sizeof(shm::ControlPage)) &&
-        (facts.st_uid == directory.owner || facts.st_uid == 0)) {
+        (!directory.sticky || facts.st_uid == directory.owner || facts.st_uid == 0)) {
         void* map = mmap(nullptr, sizeof(shm::ControlPage), PROT_READ, MAP_SHARED, fd, 0);
         if (map != MAP_FAILED) {
             const auto* page = static_cast<const shm::ControlPage*>(map);

@@ -2,6 +2,7 @@
 
 The receiving half is not ours (receiver.py); export_once loads a module and sends a few spans through it.
 """
+import re
 import socket
 import subprocess
 import threading
@@ -503,7 +504,9 @@ def test_client_certificates(protocol, certs, tmp_path):
         assert len(receiver.requests()) == 1
     assert missing["outcome"] == "retry_after" and "tls.cert_file" in missing["message"]
     assert "client certificate" in missing["message"]
-    assert strange["outcome"] == "retry_after" and "not accept the client certificate" in strange["message"]
+    # Which of the two depends on the alert that the receiver's TLS library sends.
+    assert strange["outcome"] == "retry_after"
+    assert re.search("does not (accept|trust) the client certificate", strange["message"]), strange["message"]
     assert right["outcome"] == "delivered"
 
 
