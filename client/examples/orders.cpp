@@ -63,10 +63,10 @@ void charge(const Order& order) {
                    oteld::client);
     std::this_thread::sleep_for(2ms);
     if (order.declined) {
-        const std::runtime_error declined("card declined by issuer");
-        span.exception(declined).error(declined.what());
+        const char* reason = "card declined by issuer";
+        span.exception(std::runtime_error(reason)).error(reason);
         finish(span);
-        throw declined;
+        throw std::runtime_error(reason);
     }
     finish(span);
 }
@@ -141,6 +141,7 @@ int main(int count, char** arguments) {
         std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
                                                std::chrono::duration<double>(seconds));
     std::vector<std::thread> workers;
+    workers.reserve(4);
     for (int i = 0; i < 4; ++i) workers.emplace_back(worker, i, until);
     for (std::thread& thread : workers) thread.join();
     std::printf("{\"ended\":%llu}\n", static_cast<unsigned long long>(ended_count->load()));

@@ -205,9 +205,9 @@ public:
     ScopedSpan& operator=(ScopedSpan&& other) noexcept {
         if (this != &other) {
             end();
-            Span::operator=(std::move(other));
             exceptions_ = other.exceptions_;
             scope_ = std::move(other.scope_);
+            Span::operator=(std::move(other));  // Last: it takes the base class's part only.
         }
         return *this;
     }
