@@ -1,0 +1,64 @@
+// The segments of a process: making one, the tables that it carries, and the daemon's control page.
+//
+// Used by: lanes.cpp only. Threads: under the process mutex, with signals blocked; liveness_word()
+// any.
+#pragma once
+
+#include "process.hpp"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace oteld::sdk {
+
+class Directory {
+public:
+    Directory() noexcept : error(shm::open_ring_directory(facts, secure_getenv("OTELD_DIR"))) {}
+    ~Directory() {
+        if (facts.fd >= 0) close(facts.fd);
+    }
+    Directory(const Directory&) = delete;
+    Directory& operator=(const Directory&) = delete;
+
+    shm::RingDirectory facts;
+    shm::CreateError error;
+};
+
+// An entry of the table log, before it is copied into one segment or all.
+struct TableItem {
+    shm::TableKind kind;
+    std::uint16_t index;
+    std::uint16_t resource;
+    std::string_view schema_url;
+    std::string message;
+
+    [[nodiscard]] std::uint64_t bytes() const noexcept {
+        return shm::table_entry_bytes(schema_url.size(), message.size());
+    }
+    bool append(shm::Segment& segment) const noexcept {
+        return shm::append_table(segment, kind, index, resource, schema_url.data(),
+                                 schema_url.size(), message.data(), message.size());
+    }
+};
+
+[[nodiscard]] TableItem resource_item(const Process& process, const Provider& provider,
+                                      std::size_t index);
+[[nodiscard]] TableItem scope_item(const Process& process, const Scope& scope, std::size_t index);
+// Into every segment or, when one has no room, into none.
+bool append_everywhere(const Process& process, const TableItem& item) noexcept;
+
+// A further segment, visible to the daemon, its lanes ready to be claimed. Null: a cap, a limit or
+// a full file system; said once on standard error. May throw std::bad_alloc.
+SegmentEntry* add_segment(Process& process, shm::Geometry geometry);
+
+// The robust mutex by which the daemon sees the death of the lane's owner.
+[[nodiscard]] pthread_mutex_t* liveness_word(const Lane& lane) noexcept;
+void close_inherited(const Process& parent) noexcept;
+void map_control(Process& process, const shm::RingDirectory& directory) noexcept;
+[[nodiscard]] bool same_generation(const Process& process) noexcept;
+
+}  // namespace oteld::sdk
