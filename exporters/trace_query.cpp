@@ -1,7 +1,7 @@
 #include "exporters/trace_query.hpp"
 
 #include "exporters/sqlite.hpp"
-#include "exporters/trace_store.hpp"
+#include "exporters/trace_store_schema.hpp"
 
 #include <unistd.h>
 

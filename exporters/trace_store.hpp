@@ -2,17 +2,16 @@
 // default when nothing else is configured.
 //
 // Used by: daemon/pipeline.cpp (writes); trace_query.hpp reads the same file, also while this
-// writes. Threads: as Exporter says. A batch is one transaction; a span that comes again changes
-// nothing. Bounded: when the live bytes come near `bytes_max`, or a trace has not grown for
-// `age_max`, the traces that grew longest ago go first. A damaged file is set aside, said, and a
-// new one begun. A crash of the machine may lose the last seconds (no fsync per batch), a crash of
-// the daemon nothing.
+// writes. Made of trace_store_file.hpp, trace_store_writer.hpp and trace_store_bounds.hpp. Threads:
+// as Exporter says. A batch is one transaction; a span that comes again changes nothing. Bounded:
+// when the live bytes come near `bytes_max`, or a trace has not grown for `age_max`, the traces
+// that grew longest ago go first. A damaged file is set aside, said, and a new one begun. A crash
+// of the machine may lose the last seconds (no fsync per batch), a crash of the daemon nothing.
 #pragma once
 
 #include "config/settings.hpp"
 #include "exporters/exporter.hpp"
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,9 +20,6 @@
 namespace oteld::exporters {
 
 inline constexpr char trace_store_name[] = "traces.db";
-inline constexpr int trace_store_version = 1;               // PRAGMA user_version.
-inline constexpr int trace_store_application = 0x4f54454c;  // PRAGMA application_id: "OTEL".
-inline constexpr std::uint64_t trace_store_bytes_min = 1ULL << 20;
 
 // Where the store is, from its settings and the state directory.
 [[nodiscard]] std::string trace_store_path(const config::TraceStore& settings,

@@ -1,6 +1,6 @@
 // The tables of the trace store. A change bumps trace_store_version.
 //
-// Used by: trace_store.cpp (writes), trace_query.cpp (reads). Times are Unix nanoseconds, clamped
+// Used by: trace_store_*.cpp (write), trace_query.cpp (reads). Times are Unix nanoseconds, clamped
 // to 63 bits.
 //
 //   origins         one row per distinct resource and scope, with how many spans use it
@@ -10,6 +10,9 @@
 #pragma once
 
 namespace oteld::exporters {
+
+inline constexpr int trace_store_version = 1;               // PRAGMA user_version.
+inline constexpr int trace_store_application = 0x4f54454c;  // PRAGMA application_id: "OTEL".
 
 inline constexpr char trace_store_schema[] = R"sql(
 CREATE TABLE origins(
@@ -57,5 +60,11 @@ CREATE TABLE spans(
   message BLOB NOT NULL,              -- OTLP Span
   UNIQUE(trace, span_id));
 )sql";
+
+// Counts that writing and pruning both keep.
+inline constexpr char count_origin_sql[] = "UPDATE origins SET spans = spans + ? WHERE id = ?";
+inline constexpr char note_pruned_sql[] =
+    "UPDATE traces SET spans = spans - ?1, pruned = pruned + ?1, errors = errors - ?2, "
+    "unfinished = unfinished - ?3 WHERE id = ?4";
 
 }  // namespace oteld::exporters
