@@ -50,7 +50,9 @@ void ExportWorker::enqueue(std::span<const Slice> slices) {
         const std::lock_guard lock(mutex_);
         for (const Slice& slice : slices) batcher_.add(slice, now());
     }
-    changed_.notify_one();
+    // All: there may be several batches in it, and one who waits to try again would swallow the
+    // only word.
+    changed_.notify_all();
 }
 
 void ExportWorker::flush() {

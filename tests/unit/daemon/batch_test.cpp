@@ -7,7 +7,9 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <functional>
 #include <future>
+#include <thread>
 
 using namespace oteld;
 using namespace oteld::daemon;
@@ -225,18 +227,22 @@ public:
 
 struct Worker {
     explicit Worker(FakeSpool& spool, std::size_t exporter = 0,
-                    std::uint64_t request_bytes_max = 64 << 20)
-        : fake(new FakeExporter) {
+                    std::uint64_t request_bytes_max = 64 << 20, std::size_t consumer_count = 1,
+                    std::chrono::milliseconds retry_interval = 1ms)
+        : fake(new FakeExporter), fakes{fake} {
         config::ExporterSettings settings;
         settings.kind = config::ExporterSettings::Kind::otlp_http;
         settings.what = config::Otlp{};
         std::get<config::Otlp>(settings.what).request_bytes_max = request_bytes_max;
         settings.name = spool.exporters[exporter];
         settings.queue = queue(1, 1000);
-        settings.retry.initial_interval = 1ms;
-        settings.retry.max_interval = 2ms;
+        settings.retry.initial_interval = retry_interval;
+        settings.retry.max_interval = 2 * retry_interval;
+        settings.retry.max_elapsed_time = 0ms;
         std::vector<std::unique_ptr<exporters::Exporter>> consumers;
         consumers.emplace_back(fake);
+        while (consumers.size() < consumer_count)
+            consumers.emplace_back(fakes.emplace_back(new FakeExporter));
         worker = std::make_unique<ExportWorker>(settings, spool.word(exporter),
                                                 std::move(consumers), inbox);
     }
@@ -251,7 +257,8 @@ struct Worker {
         return first;
     }
 
-    FakeExporter* fake;
+    FakeExporter* fake;  // The first of:
+    std::vector<FakeExporter*> fakes;
     std::mutex mutex;
     std::condition_variable posted;
     int posts = 0;
@@ -263,6 +270,15 @@ struct Worker {
     }};
     std::unique_ptr<ExportWorker> worker;
 };
+
+// Under a watchdog.
+void wait_until(const std::function<bool()>& condition) {
+    const auto deadline = std::chrono::steady_clock::now() + 60s;
+    while (!condition()) {
+        REQUIRE(std::chrono::steady_clock::now() < deadline);
+        std::this_thread::yield();
+    }
+}
 
 SendResult answer(SendResult::Outcome outcome, std::uint32_t rejected = 0) {
     SendResult result;
@@ -313,6 +329,57 @@ TEST_CASE("a batch is tried again until it is taken; a partial success counts wh
     CHECK(facts.last_error == "told so");
     CHECK(facts.delivered == 6);
     CHECK(facts.rejected[static_cast<std::size_t>(exporters::RejectReason::partial)] == 4);
+}
+
+TEST_CASE("all consumers send at once, whether their batches come together or one by one") {
+    for (const bool together : {true, false}) {
+        CAPTURE(together);
+        FakeSpool spool;
+        const std::uint32_t row = spool.row();
+        Worker worker(spool, 0, 64 << 20, 4);
+        for (FakeExporter* fake : worker.fakes) fake->hold = true;
+        worker.worker->start();
+        std::vector<Slice> slices;
+        for (std::uint64_t i = 0; i < 4; ++i)
+            slices.push_back(rest_of(*spool.commit(1000, row, i, 20), 0));
+        if (together) {
+            worker.worker->enqueue(slices);
+        } else {
+            for (const Slice& slice : slices) worker.worker->enqueue({&slice, 1});
+        }
+        for (FakeExporter* fake : worker.fakes) fake->wait_for_calls(1);
+        CHECK(worker.worker->facts().in_flight_spans == 4000);
+        for (FakeExporter* fake : worker.fakes) fake->let_go();
+        for (int i = 0; i < 4; ++i) (void)worker.settlement();
+        worker.worker->stop();
+        CHECK(worker.worker->facts().delivered == 4000);
+    }
+}
+
+TEST_CASE("a consumer that waits to try again does not take the word that was for an idle one") {
+    FakeSpool spool;
+    const std::uint32_t row = spool.row();
+    Worker worker(spool, 0, 64 << 20, 2, 1h);
+    for (FakeExporter* fake : worker.fakes)
+        fake->answers = {answer(SendResult::Outcome::retry_after)};
+    worker.worker->start();
+    const Slice first = rest_of(*spool.commit(10, row, 0), 0);
+    worker.worker->enqueue({&first, 1});
+    const auto calls = [&worker] {
+        int sum = 0;
+        for (FakeExporter* fake : worker.fakes) {
+            const std::lock_guard lock(fake->mutex);
+            sum += fake->calls;
+        }
+        return sum;
+    };
+    wait_until([&] { return worker.worker->facts().errors == 1; });
+    // The one waits an hour, and was the last to fall asleep; the other has to take this.
+    const Slice second = rest_of(*spool.commit(10, row, 1), 0);
+    worker.worker->enqueue({&second, 1});
+    wait_until([&] { return calls() == 2; });
+    CHECK(worker.worker->facts().errors <= 2);
+    worker.worker->stop();
 }
 
 TEST_CASE("a batch above the request limit is sent and settled in parts, in order") {
