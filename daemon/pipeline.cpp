@@ -73,6 +73,7 @@ Result<std::unique_ptr<Pipeline>> build_pipeline(const config::Settings& setting
     auto control = shm::ControlPageFile::open(directory);
     if (!control) return control.error();
     pipeline.control = std::move(*control);
+    pipeline.control->publish_recording(settings.shm.recording);
 
     // settle: results come back to the thread that owns the spool.
     auto spool = Spool::open(directory, settings.shm.spool_bytes, names);

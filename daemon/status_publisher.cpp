@@ -142,6 +142,7 @@ status::Snapshot StatusPublisher::gather(status::Phase phase, const std::string&
     snapshot.pid = static_cast<std::uint64_t>(::getpid());
     snapshot.started_ns = started_ns_;
     snapshot.config_source = settings_.source;
+    snapshot.recording = settings_.shm.recording;
     snapshot.phase = phase;
     snapshot.last_words = last_words;
     fill_exporters(snapshot);

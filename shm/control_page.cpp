@@ -97,6 +97,16 @@ ControlPageFile::~ControlPageFile() {
     ::munmap(page_, sizeof *page_);
 }
 
+void ControlPageFile::publish_recording(bool on) noexcept {
+    const std::uint32_t active = __atomic_load_n(&page_->active, __ATOMIC_RELAXED) & 1U;
+    const std::uint32_t next = active ^ 1U;
+    ControlContent content = page_->content[active];
+    content.enabled = on ? 1 : 0;
+    std::memcpy(&page_->content[next], &content, sizeof content);
+    // Release: pairs with the client's acquire.
+    __atomic_store_n(&page_->active, next, __ATOMIC_RELEASE);
+}
+
 void ControlPageFile::publish_anchor(const ControlAnchor& anchor) noexcept {
     // For people and for the next daemon: no reader needs the three to belong together to the
     // nanosecond.

@@ -34,6 +34,8 @@ public:
     [[nodiscard]] const ControlAnchor& earlier_anchor() const noexcept { return earlier_anchor_; }
     [[nodiscard]] std::uint64_t generation() const noexcept { return page_->generation; }
 
+    // The kill switch. What clients read next is whole, whenever the daemon dies.
+    void publish_recording(bool on) noexcept;
     void publish_anchor(const ControlAnchor& anchor) noexcept;
     void beat(std::uint64_t monotonic_ns) noexcept;
 

@@ -16,7 +16,7 @@ namespace oteld::shm {
 
 inline constexpr std::uint64_t segment_magic = 0x31474E5244544F;  // "OTDRNG1", zero-terminated.
 inline constexpr std::uint16_t layout_major = 1;  // Unknown major: refused and named.
-inline constexpr std::uint16_t layout_minor = 0;  // Unknown minor: readable.
+inline constexpr std::uint16_t layout_minor = 1;  // Unknown minor: readable.
 
 inline constexpr std::uint32_t lanes_max = 1024;     // per segment
 inline constexpr std::uint32_t slot_classes = 3;     // small, medium, large
@@ -165,12 +165,17 @@ inline constexpr std::uint64_t slot_open = ~0ULL;
 // Written by the daemon. A client reads them with suspicion: they bound nothing but its own free
 // space.
 struct DaemonSegment {
-    std::uint32_t retired;      // 1: the daemon is about to unlink this file; claim no lane here.
-    std::uint32_t quarantined;  // 1: the file was found corrupt and is not drained any more.
+    // The client's span path reads these two in one load, which finds 0 nearly always.
+    std::uint16_t retired;        // 1: the daemon is about to unlink this file; claim no lane here.
+    std::uint16_t recording_off;  // 1: look at ControlContent::enabled; it stands for it where the
+                                  // page is not mapped.
+    std::uint32_t quarantined;    // 1: the file was found corrupt and is not drained any more.
     std::uint64_t control_generation;  // Changes when the control page is a new file.
     std::uint8_t reserved_0[240];
 };
 static_assert(sizeof(DaemonSegment) == 256);
+static_assert(offsetof(DaemonSegment, recording_off) == 2 &&
+              offsetof(DaemonSegment, quarantined) == 4);
 
 struct DaemonLane {
     std::uint64_t read_cursor;  // Release; pairs with the writer's acquire when it looks for room.
@@ -188,7 +193,7 @@ inline constexpr std::uint64_t control_magic = 0x314C5443'44544FULL;
 inline constexpr std::uint64_t control_file_bytes = 64 << 10;
 
 struct ControlContent {     // Double-buffered: `active` names the valid one.
-    std::uint32_t enabled;  // 0: kill switch; clients record nothing.
+    std::uint32_t enabled;  // 0: kill switch; clients start no recorded span.
     std::uint32_t reserved_0;
     std::uint64_t
         process_bytes_max;  // A client takes the smaller of this and its own cap; 0: no opinion.

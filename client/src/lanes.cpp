@@ -274,6 +274,13 @@ void register_resource(Process& process, const Provider* provider) {
 // Called with the mutex held.
 void register_scope(Process& process, Scope& scope) {
     const Provider* provider = scope.own != nullptr ? scope.own : global_provider();
+    const std::uint32_t before = scope.index.load(std::memory_order_relaxed);
+    const bool again = before < process.scopes.size() && process.scopes[before] == &scope &&
+                       scope.active.load(std::memory_order_relaxed) == provider;
+    if (again) {  // Recording had been turned off meanwhile: the tables have it already.
+        scope.generation.store(process.generation, std::memory_order_release);
+        return;
+    }
     scope.active.store(
         provider,
         std::memory_order_release);  // Pairs with prepare(), which looks at it before the mutex.
@@ -378,6 +385,9 @@ Lane* prepare(Thread& thread, Scope& scope) noexcept {
     if (thread.lane != nullptr && thread.lane->generation != process->generation)
         thread.lane = nullptr;  // A fork's child.
     if (thread.lane == nullptr && too_early(*process)) return nullptr;
+    // Without a segment of its own the process looks at the daemon's page before it makes one.
+    if (process->first_daemon.load(std::memory_order_acquire) != nullptr && recording_off(*process))
+        return nullptr;
     return guarded([&]() -> Lane* {
         const std::lock_guard lock(process->mutex);
         if (scope.generation.load(std::memory_order_relaxed) != process->generation)
@@ -398,6 +408,13 @@ Lane* claim_for_end(Thread& thread) noexcept {
         const std::lock_guard lock(process->mutex);
         return claim_first(*process, thread);
     });
+}
+
+bool heed_daemon(const Lane& owner) noexcept {
+    Process* process = this_process();
+    // All threads of the process are stopped by the first of its spans to end.
+    if (process != nullptr && recording_off(*process)) forget_scopes();
+    return !retired(owner);
 }
 
 std::uint8_t* make_room(Thread& thread, std::uint64_t record_bytes) noexcept {

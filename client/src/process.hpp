@@ -48,6 +48,13 @@ struct SegmentEntry {
     std::uint64_t data_bytes = 0;  // Per lane.
 };
 
+// `retired` and `recording_off` in one load, which finds 0 nearly always.
+[[nodiscard]] inline std::uint32_t attention(const Lane& lane) noexcept {
+    using Word [[gnu::may_alias]] = const std::uint32_t;
+    return __atomic_load_n(reinterpret_cast<Word*>(lane.segment->segment.daemon), __ATOMIC_RELAXED);
+}
+static_assert(offsetof(shm::DaemonSegment, retired) == 0);
+
 // In the private page, not at the page offset of the write cursor: the two would alias in the store
 // buffer.
 inline constexpr std::size_t lane_state_offset = 1024;
@@ -106,6 +113,9 @@ extern thread_local constinit Thread this_thread __attribute__((tls_model("initi
 [[nodiscard]] std::uint8_t* make_room(Thread& thread, std::uint64_t record_bytes) noexcept;
 // A lane for ending a span on a thread that has none.
 [[nodiscard]] Lane* claim_for_end(Thread& thread) noexcept;
+// What the daemon has to say about the segment of a span that ends. False: it took the segment for
+// dead, and the span for recovered.
+[[nodiscard]] bool heed_daemon(const Lane& owner) noexcept;
 // A further slot when the lane's own small ones are taken; null: use the heap. `owner` is where it
 // came from.
 [[nodiscard]] shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner,

@@ -62,6 +62,8 @@ using StringPairs = std::vector<std::pair<std::string, std::string>>;
 global_provider() noexcept;  // Made from the environment at the first call.
 void set_global_provider(const Provider* provider) noexcept;
 
+// Sends the next start of every scope, on any thread, the slow way. Threads: any; no lock.
+void forget_scopes() noexcept;
 [[nodiscard]] Scope* intern_scope(const abi::ScopeInfo& info);
 
 // `"name":` of this program, from /proc/self/comm or the loader.

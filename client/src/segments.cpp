@@ -64,6 +64,21 @@ bool same_generation(const Process& process) noexcept {
     return current == 0 || current == page->generation;
 }
 
+// The copy that is valid now; the other is the one being written.
+static const shm::ControlContent& content_of(const shm::ControlPage& page) noexcept {
+    // Acquire: pairs with the daemon's release of `active`.
+    return page.content[__atomic_load_n(&page.active, __ATOMIC_ACQUIRE) & 1U];
+}
+
+bool recording_off(const Process& process) noexcept {
+    const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
+    const shm::DaemonSegment* first = process.first_daemon.load(std::memory_order_acquire);
+    // A page that another has replaced says nothing any more.
+    if (page != nullptr && (first == nullptr || same_generation(process)))
+        return __atomic_load_n(&content_of(*page).enabled, __ATOMIC_RELAXED) == 0;
+    return first != nullptr && __atomic_load_n(&first->recording_off, __ATOMIC_RELAXED) != 0;
+}
+
 static shm::SegmentIdentity identity_of(const Process& process) noexcept {
     shm::SegmentIdentity identity{};
     std::memcpy(identity.process_id, process.process_id, sizeof identity.process_id);
@@ -175,11 +190,8 @@ static shm::Reclaimed reclaim_if_crowded(const Process& process,
 static std::uint64_t bytes_allowed(const Process& process) noexcept {
     const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
     if (page == nullptr) return process.bytes_max;
-    // Acquire: pairs with the daemon's release of `active`; the other copy is the one being
-    // written.
-    const std::uint32_t active = __atomic_load_n(&page->active, __ATOMIC_ACQUIRE) & 1U;
     const std::uint64_t wanted =
-        __atomic_load_n(&page->content[active].process_bytes_max, __ATOMIC_RELAXED);
+        __atomic_load_n(&content_of(*page).process_bytes_max, __ATOMIC_RELAXED);
     return wanted == 0 ? process.bytes_max : std::min(wanted, process.bytes_max);
 }
 
@@ -199,6 +211,12 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
     Directory directory;
     if (directory.error != shm::CreateError::none) {
         explain(process, directory.error, bytes);
+        return nullptr;
+    }
+    if (process.control.load(std::memory_order_relaxed) == nullptr || !same_generation(process))
+        map_control(process, directory.facts);
+    if (recording_off(process)) {
+        forget_scopes();
         return nullptr;
     }
     const shm::Reclaimed reclaimed = reclaim_if_crowded(process, directory.facts, bytes);
@@ -234,8 +252,6 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
     }
     for (std::uint32_t i = 0; i < geometry.lanes; ++i)
         initialise_lane(process, *entry, i, geometry);
-    if (process.control.load(std::memory_order_relaxed) == nullptr || !same_generation(process))
-        map_control(process, directory.facts);
     return entry.release();  // Never freed: spans may end as long as the process lives.
 }
 

@@ -52,13 +52,15 @@ struct TableItem {
 bool append_everywhere(const Process& process, const TableItem& item) noexcept;
 
 // A further segment, visible to the daemon, its lanes ready to be claimed. Null: a cap, a limit or
-// a full file system; said once on standard error. May throw std::bad_alloc.
+// a full file system, said once on standard error; or recording is off. May throw std::bad_alloc.
 SegmentEntry* add_segment(Process& process, shm::Geometry geometry);
 
 // The robust mutex by which the daemon sees the death of the lane's owner.
 [[nodiscard]] pthread_mutex_t* liveness_word(const Lane& lane) noexcept;
 void close_inherited(const Process& parent) noexcept;
 void map_control(Process& process, const shm::RingDirectory& directory) noexcept;
+// The kill switch, by the daemon's page or, where that is not known, by its word in our segment.
+[[nodiscard]] bool recording_off(const Process& process) noexcept;
 [[nodiscard]] bool same_generation(const Process& process) noexcept;
 
 }  // namespace oteld::sdk

@@ -432,9 +432,7 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
     const std::uint64_t bytes = record_bytes(*span);
     if (__builtin_expect(lane == nullptr, 0)) {
         drop(*span, thread, nullptr, shm::DropReason::no_lane);
-    } else if (__builtin_expect(
-                   __atomic_load_n(&owner->segment->segment.daemon->retired, __ATOMIC_RELAXED) != 0,
-                   0)) {
+    } else if (__builtin_expect(attention(*owner) != 0, 0) && !heed_daemon(*owner)) {
         drop(*span, thread, lane, shm::DropReason::orphaned);
     } else {
         std::uint8_t* to = lane->writer.claim(bytes);

@@ -152,6 +152,13 @@ void set_global_provider(const Provider* provider) noexcept {
     }
 }
 
+void forget_scopes() noexcept {
+    for (Scope* known = scopes.load(std::memory_order_acquire); known != nullptr;
+         known = known->next) {
+        known->generation.store(0, std::memory_order_release);
+    }
+}
+
 }  // namespace oteld::sdk
 
 extern "C" __attribute__((visibility("default"))) const oteld::abi::Table* oteld_client_v1(void) {

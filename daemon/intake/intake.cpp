@@ -89,7 +89,8 @@ void Intake::open_segment(const std::string& name) {
     }
     if (!within_caps(name, **map)) return;
     std::erase_if(refused_, [&name](const RefusedFile& file) { return file.name == name; });
-    segments_.push_back(std::make_unique<Segment>(std::move(*map), spool_, control_generation_));
+    segments_.push_back(std::make_unique<Segment>(std::move(*map), spool_, control_generation_,
+                                                  settings_.recording));
     Segment& segment = *segments_.back();
     Process& process = process_of(segment);
     process.segments.push_back(&segment);

@@ -18,7 +18,7 @@ std::uint64_t less(std::uint64_t from, std::uint64_t what) noexcept {
 }  // namespace
 
 Segment::Segment(std::unique_ptr<shm::SegmentMap> map, const Spool& spool,
-                 std::uint64_t control_generation)
+                 std::uint64_t control_generation, bool recording)
     : map_(std::move(map)) {
     lanes_.resize(map_->lane_count());
     for (std::uint32_t i = 0; i < map_->lane_count(); ++i) {
@@ -26,6 +26,7 @@ Segment::Segment(std::unique_ptr<shm::SegmentMap> map, const Spool& spool,
         restore(lanes_[i], i, spool);
     }
     store(map_->daemon()->control_generation, control_generation);
+    __atomic_store_n(&map_->daemon()->recording_off, recording ? 0 : 1, __ATOMIC_RELEASE);
     scopes_.read(map_->tables_untrusted());
     if (__atomic_load_n(&map_->daemon()->quarantined, __ATOMIC_RELAXED) != 0)
         quarantine("an earlier daemon found it damaged");

@@ -45,8 +45,9 @@ inline constexpr std::size_t dropped_reclaimed = 6;
 class Segment {
 public:
     // Continues each lane where the spool or the lane's own page says that an earlier daemon was.
+    // Tells the client which control page is current and whether it may record.
     Segment(std::unique_ptr<shm::SegmentMap> map, const Spool& spool,
-            std::uint64_t control_generation);
+            std::uint64_t control_generation, bool recording = true);
 
     [[nodiscard]] const shm::SegmentMap& map() const noexcept { return *map_; }
     [[nodiscard]] const shm::SegmentHeader& header() const noexcept { return map_->header(); }

@@ -311,6 +311,7 @@ template <class Archive>
 void fields(Archive& archive, Snapshot& snapshot) {
     archive.field("verdict", snapshot.verdict, verdicts);
     archive.field("reasons", snapshot.reasons);
+    archive.field("recording", snapshot.recording);
     archive.field("phase", snapshot.phase, phases);
     archive.field("last_words", snapshot.last_words);
     archive.field("version", snapshot.version);

@@ -15,6 +15,10 @@ constexpr std::int64_t loss_window_ns = 60'000'000'000;
 constexpr std::size_t named_max =
     3;  // Reasons of one kind that are spelled out; the rest is a number.
 
+constexpr std::string_view recording_off_words =
+    "recording is turned off by configuration (receivers: shm: recording): applications record "
+    "nothing";
+
 struct Advice {
     std::string_view reason;
     std::string_view what;
@@ -126,6 +130,9 @@ void judge(Snapshot& snapshot, std::int64_t now_ns) {
     judge_files(snapshot.rings.quarantined, "damaged and not drained any more", snapshot.reasons);
     judge_files(snapshot.rings.refused, "not drained", snapshot.reasons);
     snapshot.verdict = snapshot.reasons.empty() ? Verdict::healthy : Verdict::degraded;
+    // Meant, so nothing is wrong; but who misses spans has to read it first.
+    if (!snapshot.recording)
+        snapshot.reasons.insert(snapshot.reasons.begin(), std::string(recording_off_words));
 }
 
 void Observer::observe(Snapshot& snapshot, std::int64_t now_ns) {

@@ -165,6 +165,7 @@ struct Snapshot {
     std::uint64_t pid = 0;
     std::int64_t started_ns = 0;
     std::string config_source;  // file, "environment" or "embedded default"
+    bool recording = true;      // false: the configuration has turned recording off
     Phase phase = Phase::running;
     std::string last_words;  // at the end: what stayed undelivered and where
     Verdict verdict = Verdict::healthy;

@@ -420,6 +420,27 @@ TEST_CASE("rates are of the last ten seconds, losses of the last minute") {
     CHECK(snapshot.verdict == Verdict::healthy);
 }
 
+TEST_CASE("recording that is turned off is said first, and is no fault") {
+    Snapshot snapshot;
+    snapshot.version = "0.1.0";
+    snapshot.recording = false;
+    judge(snapshot, 0);
+    CHECK(snapshot.verdict == Verdict::healthy);
+    REQUIRE(snapshot.reasons.size() == 1);
+    CHECK(has(snapshot.reasons[0], "recording is turned off by configuration"));
+    const auto back = from_json(to_json(snapshot));
+    REQUIRE(back);
+    CHECK_FALSE(back->recording);
+    const std::string text = render(*back, {});
+    CHECK(has(text, "HEALTHY"));
+    CHECK(has(text, "recording is turned off by configuration"));
+    CHECK_FALSE(has(text, "has written a span yet"));
+    snapshot.spool.full = true;
+    judge(snapshot, 0);
+    CHECK(snapshot.verdict == Verdict::degraded);
+    CHECK(has(snapshot.reasons.at(0), "recording is turned off"));
+}
+
 TEST_CASE("what a young application lost before it was first seen is recent") {
     Observer observer;
     Snapshot snapshot;

@@ -1,4 +1,4 @@
-// Golden bytes: what a file of layout 1.0 looks like. A change that breaks this test is a change of
+// Golden bytes: what a file of layout 1.1 looks like. A change that breaks this test is a change of
 // the layout.
 #include "shm/layout.hpp"
 
@@ -27,7 +27,7 @@ TEST_CASE("a segment header is these bytes") {
     shm::SegmentHeader header{};
     header.magic = shm::segment_magic;
     header.major = 1;
-    header.minor = 0;
+    header.minor = 1;
     header.header_bytes = 4096;
     header.file_bytes = 0x11;
     header.page_bytes = 0x12;
@@ -56,7 +56,7 @@ TEST_CASE("a segment header is these bytes") {
     header.anchor_realtime_ns = 0x29;
     CHECK(hex(&header, 200) ==
           "4f5444524e473100"
-          "01000000"
+          "01000100"
           "00100000"
           "1100000000000000"
           "12000000"
@@ -137,10 +137,16 @@ TEST_CASE("the producer's and the daemon's pages keep their places") {
     CHECK(offsetof(DaemonLane, malformed) == 16);
     CHECK(offsetof(DaemonLane, skipped) == 24);
     CHECK(offsetof(DaemonLane, recovered) == 32);
+    CHECK(offsetof(shm::DaemonSegment, retired) == 0);
+    CHECK(offsetof(shm::DaemonSegment, recording_off) == 2);
+    CHECK(offsetof(shm::DaemonSegment, quarantined) == 4);
+    CHECK(offsetof(shm::DaemonSegment, control_generation) == 8);
     CHECK(offsetof(shm::SlotControl, end_cursor) == 8);
     CHECK(offsetof(shm::SlotControl, end_segment) == 16);
     CHECK(offsetof(shm::ControlPage, generation) == 32);
     CHECK(offsetof(shm::ControlPage, active) == 40);
     CHECK(offsetof(shm::ControlPage, sleeping) == 132);
+    CHECK(offsetof(shm::ControlPage, content) == 16384);
+    CHECK(offsetof(shm::ControlContent, enabled) == 0);
     CHECK(sizeof(shm::TableEntry) == 16);
 }
