@@ -186,7 +186,9 @@ Result<HeaderList> make_headers(const config::Otlp& settings, const Target& targ
                              "\"; names are letters, digits and '-', values one line of text"};
         }
         // libcurl's way to say that a header is there but empty.
-        add(value.empty() ? name + ";" : name + ": " + value);
+        std::string line = name;
+        line.append(value.empty() ? ";" : ": ").append(value);
+        add(line);
     }
     return list;
 }
