@@ -157,9 +157,12 @@ struct SlotControl {
     std::uint64_t end_cursor;
     std::uint32_t end_segment;  // segment_index
     std::uint32_t end_lane;
-    std::uint8_t reserved_1[40];
+    // 24: attributes, events and links that the open span has dropped; 0 in a free slot.
+    std::uint32_t dropped[3];
+    std::uint8_t reserved_1[28];
 };
 static_assert(sizeof(SlotControl) == 64);
+static_assert(offsetof(SlotControl, dropped) == 24);
 inline constexpr std::uint64_t slot_open = ~0ULL;
 
 // Written by the daemon. A client reads them with suspicion: they bound nothing but its own free

@@ -1,5 +1,7 @@
 #include "shm/segment_map.hpp"
 
+#include "oteld/detail/wire.hpp"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -8,6 +10,7 @@
 #include <boost/interprocess/mapped_region.hpp>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 
 namespace oteld::shm {
 namespace {
@@ -105,6 +108,20 @@ SlotPlace slot_place(const SegmentHeader& header, std::uint32_t index) noexcept 
         offset += header.slot_count[i] * stride;
     }
     return {};
+}
+
+std::string dropped_fields(const SlotControl& control_untrusted) {
+    namespace wire = detail::wire;
+    constexpr std::uint32_t fields[] = {10, 12, 14};
+    std::uint8_t bytes[std::size(fields) * (1 + wire::varint_bytes_max)];
+    std::uint8_t* at = bytes;
+    for (std::size_t i = 0; i < std::size(fields); ++i) {
+        const std::uint32_t count =
+            __atomic_load_n(&control_untrusted.dropped[i], __ATOMIC_RELAXED);
+        if (count != 0)
+            at = wire::put_varint(wire::put_tag(at, fields[i], wire::varint_type), count);
+    }
+    return {reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(at - bytes)};
 }
 
 const char* geometry_fault(const SegmentHeader& header, std::uint64_t file_bytes) noexcept {

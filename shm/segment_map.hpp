@@ -115,5 +115,8 @@ struct SlotPlace {
 };
 [[nodiscard]] std::uint32_t slot_total(const SegmentHeader& header) noexcept;
 [[nodiscard]] SlotPlace slot_place(const SegmentHeader& header, std::uint32_t index) noexcept;
+// What the open span in a slot has dropped, as the fields of an OTLP Span that end() would have
+// put behind its body. Empty: nothing.
+[[nodiscard]] std::string dropped_fields(const SlotControl& control_untrusted);
 
 }  // namespace oteld::shm

@@ -111,7 +111,7 @@ void set_value(oteld::abi::Span& span, std::string_view key, const oteld_value& 
         Tree tree;
         set_any(span, key, tree.value(value));
     } catch (const std::bad_alloc&) {
-        ++span.dropped_attributes;
+        oteld::abi::count_dropped(span, oteld::abi::Dropped::attributes);
     }
 }
 

@@ -16,6 +16,7 @@ using detail::SpanRecord;
 
 constexpr std::uint32_t heap_slot = 0xFFFFFFFFU;
 static_assert(sizeof(shm::SlotControl) == abi::control_bytes);
+static_assert(offsetof(shm::SlotControl, dropped) == abi::control_dropped_at);
 static_assert(offsetof(Lane, generation) == 0);  // abi::recording()
 
 shm::SlotControl* control_of(SpanRecord* record) noexcept {
@@ -239,8 +240,14 @@ void drop(abi::Span& span, Thread& thread, Lane* lane, shm::DropReason reason) n
     free_place(span, thread);
 }
 
+// The next span in this buffer has dropped nothing yet. Not before the slot is free, or the counts
+// are in the body: recovery must find them in one place. Release: in that order.
+void clear_dropped(shm::SlotControl& control) noexcept {
+    for (std::uint32_t& count : control.dropped) __atomic_store_n(&count, 0, __ATOMIC_RELEASE);
+}
+
 // Counts that are not zero go behind the body.
-void put_dropped_counts(abi::Span& span) noexcept {
+[[gnu::noinline]] void put_dropped_counts(abi::Span& span) noexcept {
     using namespace detail;
     const std::pair<std::uint32_t, std::uint32_t> counts[] = {
         {10, span.dropped_attributes}, {12, span.dropped_events}, {14, span.dropped_links}};
@@ -248,6 +255,8 @@ void put_dropped_counts(abi::Span& span) noexcept {
         if (count == 0 || !room_here(span, 2 + wire::varint_bytes_max)) continue;
         span.cursor = wire::put_varint(wire::put_tag(span.cursor, field, wire::varint_type), count);
     }
+    abi::publish(span);
+    clear_dropped(*control_of(span.record));
 }
 
 std::uint64_t record_bytes(const abi::Span& span) noexcept {
@@ -283,6 +292,7 @@ void copy(const abi::Span& span, std::uint8_t* to, std::uint64_t bytes,
     // The heap's locks may be held by what was interrupted: the buffer is not freed.
     if (span.slot == heap_slot) return;
     __atomic_store_n(&control_of(span.record)->published, 0, __ATOMIC_RELEASE);
+    clear_dropped(*control_of(span.record));
     owner->slots.give_back_from_elsewhere(span.slot);
 }
 
@@ -370,6 +380,7 @@ bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept {
         needed > shm::record_bytes_max ? nullptr : take_larger(span, thread, needed, slot, bytes);
     if (control != nullptr) {
         control->end_cursor = shm::slot_open;
+        std::memcpy(control->dropped, old_control->dropped, sizeof control->dropped);
         std::memcpy(record_of(control), old_record, used);
         auto* end = reinterpret_cast<std::uint8_t*>(control) + bytes - span.description_bytes;
         std::memcpy(end, span.end, span.description_bytes);
@@ -388,10 +399,13 @@ bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept {
             if (Process* process = this_process())
                 process->count(shm::ProcessCounter::not_crash_visible);
         }
-        if (old.slot == heap_slot)
+        if (old.slot == heap_slot) {
             std::free(old_control);
-        else
+        } else {
+            __atomic_store_n(&old_control->published, 0, __ATOMIC_RELEASE);
+            clear_dropped(*old_control);
             free_place(old, thread);
+        }
     }
     return control != nullptr;
 }

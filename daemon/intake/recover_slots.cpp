@@ -128,7 +128,10 @@ Recovery recover_lane(const LaneRecovery& what, std::span<const OpenSlot> slots,
     std::uint32_t malformed = 0;
     for (const OpenSlot& slot : slots) {
         if (!here(slot)) continue;
-        const auto record = unfinished_record(slot.record, slot.published);
+        const auto& control =
+            *reinterpret_cast<const shm::SlotControl*>(slot.record - sizeof(shm::SlotControl));
+        const auto record =
+            unfinished_record(slot.record, slot.published, shm::dropped_fields(control));
         const auto length = static_cast<std::uint32_t>(record.size());
         std::uint16_t scope_index;
         std::memcpy(&scope_index, record.data() + offsetof(SpanRecord, scope), sizeof scope_index);
@@ -167,12 +170,13 @@ Recovery recover_lane(const LaneRecovery& what, std::span<const OpenSlot> slots,
 }  // namespace
 
 std::vector<std::uint8_t> unfinished_record(const std::uint8_t* record_untrusted,
-                                            std::uint32_t published) {
+                                            std::uint32_t published, std::string_view dropped) {
     SpanRecord record;
     std::string body(published - sizeof record, '\0');
     shm::copy_untrusted(&record, record_untrusted, sizeof record);
     shm::copy_untrusted(body.data(), record_untrusted + sizeof record, body.size());
     record.end = latest_time(record, body);
+    body.append(dropped);
 
     std::uint8_t attribute[64];
     std::uint8_t* end = wire::put_tag(attribute, 9, wire::bytes_type);

@@ -20,9 +20,10 @@ inline constexpr std::string_view unfinished_description = "process died before 
 
 // A record in private memory for what was published of an open span: its end the latest time in it,
 // its status ERROR, `oteld.unfinished` set. `published` bytes at `record` are the span's header and
-// body so far.
+// body so far; `dropped` is what its control says about dropped parts (shm::dropped_fields()).
 [[nodiscard]] std::vector<std::uint8_t> unfinished_record(const std::uint8_t* record_untrusted,
-                                                          std::uint32_t published);
+                                                          std::uint32_t published,
+                                                          std::string_view dropped = {});
 
 enum class Recovery { done, spool_full };
 // Recovers every lane of the process that is not recovered yet. Extents to export are appended.

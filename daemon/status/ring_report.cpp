@@ -249,7 +249,8 @@ void read_slots(RingLane& lane, const shm::LaneView& view, const shm::SegmentHea
         if (decoder == nullptr) continue;
         const auto* record =
             reinterpret_cast<const std::uint8_t*>(control) + sizeof(shm::SlotControl);
-        lane.spans.push_back(decoder->decode(copy_untrusted(record, published_untrusted), true));
+        lane.spans.push_back(decoder->decode(
+            copy_untrusted(record, published_untrusted) + shm::dropped_fields(*control), true));
     }
 }
 

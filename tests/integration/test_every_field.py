@@ -72,7 +72,7 @@ def test_open_spans_of_a_killed_program_arrive_with_what_they_had(daemon, build_
         name, settings = otlp(receiver)
         daemon.start(config({name: settings}))
         recorded = run_program(build_dir, daemon, "open_spans")
-        assert len(recorded) == 63
+        assert len(recorded) == 64
         assert_arrived(daemon, receiver, recorded, "open spans")
         row, = rows_of(daemon.status(), "open spans")
-    assert (row["life"], row["recovered_open"], row["lost"], row["dropped"]) == ("crashed", 63, 0, {})
+    assert (row["life"], row["recovered_open"], row["lost"], row["dropped"]) == ("crashed", 64, 0, {})

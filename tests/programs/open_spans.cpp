@@ -86,6 +86,17 @@ int main() {
         unfinished("large", open.back(), parent,
                    {{"text", any_text(std::string(3000, 'y'))}, {"last", any_bool(true)}}));
 
+    // One that has dropped what was above the limits.
+    open.push_back(tracer.span("above the limits", oteld::parent(parent)));
+    recorded_spans.push_back(unfinished("above the limits", open.back(), parent, {}));
+    Pairs& kept = recorded_spans.back().attributes;
+    for (int i = 0; i < 130; ++i) {
+        const std::string key = "number " + std::to_string(i);
+        open.back().set(key, i);
+        if (i < 128) kept.insert(kept.end() - 1, {key, any_int(i)});
+    }
+    recorded_spans.back().dropped_attributes = 2;
+
     // One whose thread has ended.
     std::thread([&] {
         open.push_back(tracer.span("of a thread that has ended", oteld::parent(parent)));

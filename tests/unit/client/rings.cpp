@@ -197,11 +197,14 @@ private:
             std::memcpy(&control, lane.slots + place.offset, sizeof control);
             if (control.published < sizeof(SpanRecord) || finished(process, control)) continue;
             REQUIRE(control.published <= place.record_bytes);
-            std::vector<std::uint8_t> copy((control.published + 7U) & ~7U);
+            const std::string dropped = shm::dropped_fields(control);
+            const std::size_t bytes = control.published + dropped.size();
+            std::vector<std::uint8_t> copy((bytes + 7U) & ~std::size_t{7});
             std::memcpy(copy.data(), lane.slots + place.offset + sizeof control, control.published);
+            std::memcpy(copy.data() + control.published, dropped.data(), dropped.size());
             auto* record = reinterpret_cast<SpanRecord*>(copy.data());
             record->prefix.length = static_cast<std::uint32_t>(copy.size());
-            record->body_bytes = control.published - std::uint32_t{sizeof(SpanRecord)};
+            record->body_bytes = static_cast<std::uint32_t>(bytes - sizeof(SpanRecord));
             std::vector<ReadSpan> found;
             decode(process, map, index, copy.data(), record->prefix.length, found);
             for (ReadSpan& span : found) keep_larger(std::move(span));

@@ -50,6 +50,63 @@ TEST_CASE("a killed process leaves its open spans with what they had, and its fi
     CHECK_FALSE(rings.segments.at(0).alive);
 }
 
+TEST_CASE(
+    "what an open span has dropped is known after a crash, and the next in its slot starts anew") {
+    const RingDirectory directory;
+    const Child child =
+        run_child(directory.path(),
+                  [] {
+                      const auto drop = [](Span& span) {
+                          for (int i = 0; i < 5; ++i) span.set("key " + std::to_string(i), i);
+                          for (int i = 0; i < 3; ++i) span.event("e").link(span.context());
+                      };
+                      auto kept = test_tracer().span("kept");
+                      drop(kept);
+                      auto moved = test_tracer().span("moved");
+                      drop(moved);
+                      moved.name(std::string(3000, 'm'));  // To a medium slot.
+                      drop(moved);
+                      // Slots that such spans have left: at their end, for a larger one, on another
+                      // thread.
+                      {
+                          auto ended = test_tracer().span("ended");
+                          drop(ended);
+                          auto grown = test_tracer().span("grown");
+                          drop(grown);
+                          grown.name(std::string(3000, 'g'));
+                          auto elsewhere = test_tracer().span("elsewhere");
+                          drop(elsewhere);
+                          std::thread([&] { elsewhere.end(); }).join();
+                      }
+                      static std::vector<Span> clean;
+                      for (int i = 0; i < 60; ++i) clean.push_back(test_tracer().span("clean"));
+                      for (int i = 0; i < 2; ++i)
+                          clean[static_cast<std::size_t>(i)].name(std::string(3000, 'c'));
+                      raise(SIGKILL);
+                  },
+                  {{"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "2"},
+                   {"OTEL_SPAN_EVENT_COUNT_LIMIT", "1"},
+                   {"OTEL_SPAN_LINK_COUNT_LIMIT", "1"}});
+    CHECK(WIFSIGNALED(child.status));
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.spans.size() == 3);
+    for (const ReadSpan& span : rings.spans) {
+        CHECK(span.dropped_attributes == 3);
+        CHECK(span.dropped_events == 2);
+        CHECK(span.dropped_links == 2);
+    }
+    CHECK(rings.open.size() == 62);
+    for (const ReadSpan& span : rings.open) {
+        const bool moved = span.name[0] == 'm';
+        const std::uint32_t times = moved ? 2 : span.name == "kept" ? 1 : 0;
+        CAPTURE(span.name);
+        CHECK(span.dropped_attributes == 3 * times);
+        CHECK(span.dropped_events == 2 * times + (moved ? 1 : 0));
+        CHECK(span.dropped_links == 2 * times + (moved ? 1 : 0));
+    }
+}
+
 TEST_CASE("5000 open spans are all visible after a crash") {
     const RingDirectory directory;
     const Child child = run_child(directory.path(), [] {

@@ -143,6 +143,7 @@ TEST_CASE("the producer's and the daemon's pages keep their places") {
     CHECK(offsetof(shm::DaemonSegment, control_generation) == 8);
     CHECK(offsetof(shm::SlotControl, end_cursor) == 8);
     CHECK(offsetof(shm::SlotControl, end_segment) == 16);
+    CHECK(offsetof(shm::SlotControl, dropped) == 24);
     CHECK(offsetof(shm::ControlPage, generation) == 32);
     CHECK(offsetof(shm::ControlPage, active) == 40);
     CHECK(offsetof(shm::ControlPage, sleeping) == 132);

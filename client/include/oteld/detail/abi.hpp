@@ -179,6 +179,20 @@ inline bool recording(const Span& span) noexcept {
 // valid.
 inline constexpr std::size_t control_bytes = 64;
 
+// The control counts what the open span has dropped, for crash recovery; 0 when its buffer is free.
+inline constexpr std::size_t control_dropped_at = 24;
+enum class Dropped : std::uint32_t { attributes = 0, events = 1, links = 2 };
+
+[[gnu::noinline]] inline void count_dropped(Span& span, Dropped what) noexcept {
+    std::uint32_t& count = what == Dropped::attributes ? span.dropped_attributes
+                           : what == Dropped::events   ? span.dropped_events
+                                                       : span.dropped_links;
+    ++count;
+    auto* counts = reinterpret_cast<std::uint32_t*>(reinterpret_cast<std::uint8_t*>(span.record) -
+                                                    control_bytes + control_dropped_at);
+    __atomic_store_n(counts + static_cast<std::uint32_t>(what), count, __ATOMIC_RELAXED);
+}
+
 // Makes everything up to `cursor` part of what survives a crash. Release: pairs with the recovery's
 // acquire.
 inline void publish(Span& span) noexcept {

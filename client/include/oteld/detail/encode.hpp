@@ -76,7 +76,7 @@ inline bool body_has_key(const abi::Span& span, std::string_view key) noexcept {
 [[gnu::noinline]] inline bool note_key_slow(abi::Span& span, std::string_view key,
                                             bool hit) noexcept {
     if (key.empty()) {
-        ++span.dropped_attributes;
+        abi::count_dropped(span, abi::Dropped::attributes);
         return false;
     }
     const bool limit_reached = span.attributes >= span.limits->attributes;
@@ -87,7 +87,7 @@ inline bool body_has_key(const abi::Span& span, std::string_view key) noexcept {
         return true;
     }
     if (!limit_reached) return true;
-    ++span.dropped_attributes;
+    abi::count_dropped(span, abi::Dropped::attributes);
     return false;
 }
 
@@ -109,7 +109,7 @@ inline bool body_has_key(const abi::Span& span, std::string_view key) noexcept {
 
 inline void lost_attribute(abi::Span& span) noexcept {
     --span.attributes;
-    ++span.dropped_attributes;
+    abi::count_dropped(span, abi::Dropped::attributes);
 }
 
 [[gnu::noinline]] inline void set_any(abi::Span& span, std::string_view key,
@@ -246,7 +246,7 @@ struct AttributeList {
                                         const AttributeList& list, std::uint64_t time,
                                         std::uint32_t text_limit) noexcept {
     if (span.events >= span.limits->events) {
-        ++span.dropped_events;
+        abi::count_dropped(span, abi::Dropped::events);
         return;
     }
     std::size_t inner = 9 + wire::bytes_field_bytes(2, name.size());
@@ -254,7 +254,7 @@ struct AttributeList {
         [&](const Attribute& a) { inner += key_value_field_bytes(3, a.key, a.value, text_limit); });
     if (dropped != 0) inner += 1 + wire::varint_bytes(dropped);
     if (!abi::room(span, wire::bytes_field_bytes(11, inner))) {
-        ++span.dropped_events;
+        abi::count_dropped(span, abi::Dropped::events);
         return;
     }
     std::uint8_t* at = wire::put_varint(wire::put_tag(span.cursor, 11, wire::bytes_type), inner);
@@ -271,7 +271,7 @@ struct AttributeList {
 [[gnu::noinline]] inline void add_link(abi::Span& span, const SpanContext& context,
                                        const AttributeList& list) noexcept {
     if (span.links >= span.limits->links) {
-        ++span.dropped_links;
+        abi::count_dropped(span, abi::Dropped::links);
         return;
     }
     const std::string_view state = context.trace_state();
@@ -282,7 +282,7 @@ struct AttributeList {
         [&](const Attribute& a) { inner += key_value_field_bytes(4, a.key, a.value, text_limit); });
     if (dropped != 0) inner += 1 + wire::varint_bytes(dropped);
     if (!abi::room(span, wire::bytes_field_bytes(13, inner))) {
-        ++span.dropped_links;
+        abi::count_dropped(span, abi::Dropped::links);
         return;
     }
     std::uint8_t* at = wire::put_varint(wire::put_tag(span.cursor, 13, wire::bytes_type), inner);
