@@ -370,6 +370,7 @@ Shm read_shm(const Member& member, Report& report) {
     keys.size("spool_size", shm.spool_bytes, 4 * mib, 4 * gib);
     keys.size("user_bytes_max", shm.user_bytes_max, mib, 1024 * gib);
     keys.whole("user_files_max", shm.user_files_max, 1, 1'000'000);
+    keys.whole("user_spans_max", shm.user_spans_max, 1000, 1'000'000'000);
     keys.boolean("recording", shm.recording);
     keys.finish();
     return shm;

@@ -90,6 +90,7 @@ struct Shm {                // Receiver.
     std::uint64_t spool_bytes = 64ULL << 20;
     std::uint64_t user_bytes_max = 256ULL << 20;  // Ring bytes drained per user.
     std::uint32_t user_files_max = 4096;
+    std::uint32_t user_spans_max = 1'000'000;  // In the spool, of one user.
     bool recording = true;  // false: the kill switch; applications start no recorded span.
 };
 

@@ -1,5 +1,7 @@
 #include "daemon/batch/ledger.hpp"
 
+#include <algorithm>
+
 namespace oteld::daemon {
 
 SettledWord SettledWord::unpack(std::uint64_t word) noexcept {
@@ -27,6 +29,13 @@ std::uint32_t SettledWord::delivered() const noexcept {
 std::uint64_t Ledger::pending(std::uint32_t row) const {
     std::uint64_t spans = 0;
     for (unsigned e = 0; e < spool_exporters_max; ++e) spans += share(row, e).pending;
+    return spans;
+}
+
+std::uint64_t Ledger::pending_most(std::uint32_t row) const {
+    std::uint64_t spans = 0;
+    for (unsigned e = 0; e < spool_exporters_max; ++e)
+        spans = std::max(spans, share(row, e).pending);
     return spans;
 }
 

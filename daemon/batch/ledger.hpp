@@ -42,6 +42,8 @@ public:
     }
     // Spans of `row` in the spool that somebody still waits for, over all exporters.
     [[nodiscard]] std::uint64_t pending(std::uint32_t row) const;
+    // The same to the exporter that is furthest behind: as many are in the spool, each once.
+    [[nodiscard]] std::uint64_t pending_most(std::uint32_t row) const;
 
     void committed(std::uint32_t row, std::uint64_t exporter_mask, std::uint32_t spans);
     // `before` and `after` are the extent's word around this settle.

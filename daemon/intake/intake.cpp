@@ -47,6 +47,7 @@ Intake::~Intake() = default;
 std::uint64_t Intake::round(Time now, Nap& nap) {
     discover(now);
     spool_full_ = false;
+    users_.clear();
     std::uint64_t spans = 0;
     for (const auto& process : processes_)
         for (Segment* segment : process->segments) spans += drain_segment(*segment, *process, nap);
@@ -67,12 +68,14 @@ void Intake::discover(Time now) {
         watch_.clean_up();
         // What was refused is tried again with the next scan; names that are gone need no words any
         // more.
-        std::erase_if(refused_, [this](const RefusedFile& file) {
-            struct stat info {};
-            return ::fstatat(directory_.fd.get(), file.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) !=
-                   0;
-        });
+        std::erase_if(refused_, [this](const RefusedFile& file) { return !exists(file.name); });
+        std::erase_if(refused_unnamed_, [this](const auto& name) { return !exists(name); });
     }
+}
+
+bool Intake::exists(const std::string& name) const {
+    struct stat info {};
+    return ::fstatat(directory_.fd.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 void Intake::open_segment(const std::string& name) {
@@ -88,7 +91,7 @@ void Intake::open_segment(const std::string& name) {
         return;
     }
     if (!within_caps(name, **map)) return;
-    std::erase_if(refused_, [&name](const RefusedFile& file) { return file.name == name; });
+    no_longer_refused(name);
     segments_.push_back(std::make_unique<Segment>(std::move(*map), spool_, control_generation_,
                                                   settings_.recording));
     Segment& segment = *segments_.back();
@@ -120,9 +123,27 @@ void Intake::refuse(const std::string& name, std::string why) {
                                     [&name](const RefusedFile& file) { return file.name == name; });
     if (known != refused_.end()) {
         known->why = std::move(why);
-    } else if (refused_.size() < 64) {
+    } else if (refused_.size() < refused_max) {
         refused_.push_back({name, std::move(why)});
+        refused_unnamed_.erase(name);
+    } else if (refused_unnamed_.size() < refused_unnamed_max) {
+        refused_unnamed_.insert(name);
     }
+}
+
+void Intake::no_longer_refused(const std::string& name) {
+    std::erase_if(refused_, [&name](const RefusedFile& file) { return file.name == name; });
+    refused_unnamed_.erase(name);
+}
+
+UserSpans& Intake::user(std::uint32_t uid) {
+    for (UserSpans& known : users_)
+        if (known.uid == uid) return known;
+    UserSpans counted{uid};
+    for (std::uint32_t i = 0; i < application_rows_max; ++i)
+        if (spool_.rows().used(i) && spool_.rows().row(i).uid == uid)
+            counted.spans += spool_.ledger().pending_most(i);
+    return users_.emplace_back(counted);
 }
 
 Process& Intake::process_of(Segment& segment) {
@@ -169,14 +190,20 @@ std::uint64_t Intake::drain_segment(Segment& segment, Process& process, Nap& nap
             break;
         }
         if (!process.has_row) ensure_row(process);
+        UserSpans& owner = user(segment.map().owner());
         const std::uint64_t before = lane.drained;
-        for (bool more = true; more;) {
+        for (bool more = true; more && lane.cursor != range.to;) {
+            // As with a full spool, they stay in their rings until others have been settled.
+            owner.refused = owner.spans >= settings_.user_spans_max;
+            if (owner.refused) break;
             std::optional<ExtentRef> extent;
             const Drain::Step step =
                 drain_.step(segment, i, range.to, process.created_ticks, extent);
             more = step == Drain::Step::drained;
             spool_full_ = spool_full_ || step == Drain::Step::spool_full;
-            if (extent) hand_over_({&*extent, 1});
+            if (!extent) continue;
+            owner.spans += extent->header->spans;
+            hand_over_({&*extent, 1});
         }
         nap.drained(lane.cursor - range.from, lane.view.data_bytes);
         spans += lane.drained - before;

@@ -17,6 +17,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -37,6 +38,13 @@ struct RefusedFile {
     std::string why;
 };
 
+// Whose spans are in the spool, and how many.
+struct UserSpans {
+    std::uint32_t uid = 0;
+    std::uint64_t spans = 0;
+    bool refused = false;  // More was there to be drained, and left in its rings.
+};
+
 class Intake {
 public:
     using Time = std::chrono::nanoseconds;  // Monotonic.
@@ -55,6 +63,10 @@ public:
         return segments_;
     }
     [[nodiscard]] const std::vector<RefusedFile>& refused() const noexcept { return refused_; }
+    // Files that are refused and did not fit into that list.
+    [[nodiscard]] std::size_t refused_unnamed() const noexcept { return refused_unnamed_.size(); }
+    // Those that the last round drained, or would have but for user_spans_max.
+    [[nodiscard]] const std::vector<UserSpans>& users() const noexcept { return users_; }
     [[nodiscard]] const DrainCounts& counts() const noexcept { return drain_.counts(); }
     // No dead process is left to be finished.
     [[nodiscard]] bool settled_with_the_dead() const noexcept;
@@ -67,6 +79,8 @@ public:
 private:
     static constexpr Time liveness_interval = std::chrono::milliseconds(100);
     static constexpr Time clean_up_interval = std::chrono::seconds(60);
+    static constexpr std::size_t refused_max = 64;
+    static constexpr std::size_t refused_unnamed_max = 100'000;
 
     void discover(Time now);
     void open_segment(const std::string& name);
@@ -74,6 +88,10 @@ private:
     Process& process_of(Segment& segment);
     void ensure_row(Process& process);
     void refuse(const std::string& name, std::string why);
+    void no_longer_refused(const std::string& name);
+    [[nodiscard]] bool exists(const std::string& name) const;
+    // Counted once a round, at its first need.
+    [[nodiscard]] UserSpans& user(std::uint32_t uid);
 
     std::uint64_t drain_segment(Segment& segment, Process& process, Nap& nap);
     void look_at_processes();
@@ -91,6 +109,8 @@ private:
     std::vector<std::unique_ptr<Segment>> segments_;
     std::vector<std::unique_ptr<Process>> processes_;
     std::vector<RefusedFile> refused_;
+    std::set<std::string> refused_unnamed_;
+    std::vector<UserSpans> users_;
     Time next_liveness_{0};
     Time next_clean_up_{0};
     bool spool_full_ = false;

@@ -130,6 +130,20 @@ void fill_share(status::ExporterShare& share, const std::string& name,
               counts.rejected[i]);
 }
 
+void fill_refused(status::Rings& rings, const Intake& intake) {
+    for (const RefusedFile& file : intake.refused()) rings.refused.push_back({file.name, file.why});
+    if (const std::size_t more = intake.refused_unnamed(); more != 0)
+        rings.refused.push_back({"(" + std::to_string(more) + " more)", "not listed here"});
+    for (const UserSpans& user : intake.users()) {
+        if (!user.refused) continue;
+        rings.refused.push_back(
+            {"(all of user " + std::to_string(user.uid) + ")",
+             std::to_string(user.spans) +
+                 " of the user's spans wait in the spool for exporters, more than "
+                 "receivers.shm.user_spans_max allows; draining goes on when some are settled"});
+    }
+}
+
 void fill_rings(status::Rings& rings, const Intake& intake) {
     for (const auto& segment : intake.segments()) {
         ++rings.segments;
@@ -138,7 +152,7 @@ void fill_rings(status::Rings& rings, const Intake& intake) {
         if (segment->quarantined())
             rings.quarantined.push_back({segment->map().name(), segment->quarantine_reason()});
     }
-    for (const RefusedFile& file : intake.refused()) rings.refused.push_back({file.name, file.why});
+    fill_refused(rings, intake);
 }
 
 void fill_spool(status::Spool& status, const SpoolState& state) {

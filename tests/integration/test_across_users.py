@@ -9,9 +9,9 @@ import tempfile
 import pytest
 
 from conftest import Daemon, eventually
-from lib.backends import config
+from lib.backends import Receiver, config, otlp
 from lib.ledger import assert_balanced, rows_of, wait_at_rest
-from lib.load import Load, audit_killed, load, seen_in_file
+from lib.load import Load, audit_killed, load, seen_by, seen_in_file
 
 DAEMON_ID, USERS = 24000, (24001, 24002)
 
@@ -193,6 +193,40 @@ def test_an_unprivileged_daemon_drains_every_user_and_no_user_reads_anothers_spa
     assert sum(row["exporters"][0]["delivered"] for row in status["applications"]) == len(seen_in_file(out))
     # The directory's owner may remove what others own, sticky or not.
     eventually(lambda: not list(ring_dir.glob("*.ring")), "rings of the dead of all users are removed")
+    assert shared.stop() == 0
+
+
+def test_a_user_with_too_many_spans_in_the_spool_stops_nobody_else(shared, open_dir, tmp_path):
+    greedy, modest = "greedy", "modest"
+
+    def as_(uid):
+        return wrapper(open_dir, f"as-{uid}", f'exec setpriv --reuid={uid} --regid={uid} --clear-groups {open_dir}/oteld "$@"')
+    with Receiver("http", tmp_path / "receiver", "refuse:503") as receiver:
+        kind, settings = otlp(receiver)
+        shared.start(config({kind: settings}, user_spans_max=1000))
+        printed = {greedy: load(shared, greedy, command=[str(as_(USERS[0]))], spans=4000)}
+
+        def named():
+            return {it["name"] for it in shared.status()["rings"]["refused"]}
+        eventually(lambda: named() == {f"(all of user {USERS[0]})"}, "the user is named")
+        printed[modest] = load(shared, modest, command=[str(as_(USERS[1]))], spans=500)
+
+        def waiting():
+            return [row["exporters"][0]["in_daemon"] for row in rows_of(shared.status(), modest)]
+        eventually(lambda: waiting() == [500], "all of the other user's spans are drained")
+        status = shared.status()
+        assert named() == {f"(all of user {USERS[0]})"}
+        assert status["verdict"] == "degraded" and any(f"user {USERS[0]}" in reason for reason in status["reasons"])
+        row, = rows_of(status, greedy)
+        # A step takes up to a thousand: the last one began below the cap.
+        assert 1000 <= row["exporters"][0]["in_daemon"] < 2000
+        assert row["in_ring"] == 4000 - row["exporters"][0]["in_daemon"]
+        assert_balanced(status, printed)
+        receiver.answer("ok")
+        status = wait_at_rest(shared, greedy, modest)
+        assert_balanced(status, printed)
+        assert len(seen_by(receiver)) == 4500
+        eventually(lambda: not named(), "nobody is named any more")
     assert shared.stop() == 0
 
 

@@ -152,6 +152,7 @@ TEST_CASE("types and ranges") {
         {shm("{spool_size: 1KiB}"), "f:2:21:", "must be from 4MiB to 4GiB", ""},
         {shm("{directory: run/oteld}"), "f:2:20:", "absolute path", ""},
         {shm("{user_files_max: many}"), "f:2:25:", "whole number", ""},
+        {shm("{user_spans_max: 10}"), "f:2:25:", "whole number from 1000 to", ""},
         {shm("true"), "f:2:8:", "must be a map of keys", ""},
         {service("telemetry: {logs: {level: warning}}"), "f:5:29:", "debug, info, warn or error",
          ""},
