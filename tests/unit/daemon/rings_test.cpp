@@ -204,7 +204,8 @@ TEST_CASE("files that are no rings of ours are refused by name and reason") {
     const auto refused = read_ring(directory.fd, "future.ring", false);
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == ErrorCode::unsupported);
-    CHECK(refused.error().message.find("future.ring has ring layout 2.0") == 0);
+    const std::string layout = "2." + std::to_string(shm::layout_minor);
+    CHECK(refused.error().message.find("future.ring has ring layout " + layout) == 0);
     const int fd = openat(directory.fd, "short.ring", O_WRONLY | O_CREAT, 0600);
     close(fd);
     CHECK(read_ring(directory.fd, "short.ring", false).error().code == ErrorCode::corrupt);
@@ -237,7 +238,10 @@ TEST_CASE("the JSON names files that cannot be read beside those that can") {
     json.add(report_of(directory, "a.ring"));
     json.add("b.ring", Error{ErrorCode::corrupt, "b.ring is not a \"ring\" file."});
     const std::string document = json.document();
-    CHECK(document.find(R"({"schema_version":1,"rings":[{"file":"a.ring","layout":"1.0",)") == 0);
+    const std::string layout =
+        std::to_string(shm::layout_major) + "." + std::to_string(shm::layout_minor);
+    CHECK(document.find(R"({"schema_version":1,"rings":[{"file":"a.ring","layout":")" + layout) ==
+          0);
     CHECK(document.find(R"("lanes":[{"lane":0,"owner":4242,)") != std::string::npos);
     CHECK(document.find(R"("spans":[{"open":false,"scope":0,"span":{"traceId":"01020300)") !=
           std::string::npos);
