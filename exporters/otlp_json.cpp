@@ -1,60 +1,34 @@
 #include "exporters/otlp_json.hpp"
 
+#include "exporters/json.hpp"
 #include "exporters/text.hpp"
-
-#include <algorithm>
-#include <charconv>
-#include <cmath>
 
 namespace oteld::exporters {
 
 namespace {
 
-// Writes the members of one JSON object; those with a default value write nothing.
-class Members {
+// Members with their default value are left out.
+class Members : public JsonObject {
 public:
-    explicit Members(std::string& out) : out_(out) { out_ += '{'; }
-    ~Members() { out_ += '}'; }
-    Members(const Members&) = delete;
-    Members& operator=(const Members&) = delete;
+    using JsonObject::JsonObject;
 
-    std::string& name(std::string_view key) {
-        if (!first_) out_ += ',';
-        first_ = false;
-        out_ += '"';
-        out_ += key;
-        out_ += "\":";
-        return out_;
+    void text(std::string_view name, std::string_view value) {
+        if (!value.empty()) JsonObject::text(name, value);
     }
-    void text(std::string_view key, std::string_view value) {
-        if (!value.empty()) append_json_string(name(key), value);
+    void id(std::string_view name, std::string_view bytes) { text(name, hex(bytes)); }
+    void number(std::string_view name, std::int64_t value) {
+        if (value != 0) member(name) += std::to_string(value);
     }
-    void id(std::string_view key, std::string_view bytes) {
-        if (!bytes.empty()) name(key).append("\"").append(hex(bytes)).append("\"");
+    void fixed64(std::string_view name, std::uint64_t value) {
+        if (value != 0) JsonObject::text(name, std::to_string(value));
     }
-    void number(std::string_view key, std::int64_t value) {
-        if (value != 0) name(key) += std::to_string(value);
-    }
-    void fixed64(std::string_view key, std::uint64_t value) {
-        if (value != 0) name(key).append("\"").append(std::to_string(value)).append("\"");
-    }
-
-private:
-    std::string& out_;
-    bool first_ = true;
 };
 
 template <class View, class Append>
-void append_array(Members& members, std::string_view key, const shm::Repeated<View>& views,
-                  Append append) {
-    auto at = views.begin();
-    if (at == views.end()) return;
-    std::string& out = members.name(key);
-    for (char separator = '['; at != views.end(); ++at, separator = ',') {
-        out += separator;
-        append(out, *at);
-    }
-    out += ']';
+void append_array(Members& members, std::string_view name, const shm::Repeated<View>& views,
+                  const Append& append) {
+    if (views.begin() == views.end()) return;
+    append_json_list(members.member(name), views, append);
 }
 
 void append_any(std::string& out, const shm::AnyValue& value, int depth);
@@ -62,7 +36,7 @@ void append_any(std::string& out, const shm::AnyValue& value, int depth);
 void append_attribute(std::string& out, const shm::Attribute& attribute, int depth) {
     Members members(out);
     members.text("key", attribute.key);
-    append_any(members.name("value"), attribute.value, depth);
+    append_any(members.member("value"), attribute.value, depth);
 }
 
 void append_attributes(Members& members, const shm::Repeated<shm::Attribute>& attributes) {
@@ -77,24 +51,23 @@ void append_any(std::string& out, const shm::AnyValue& value, int depth) {
     Members members(out);
     switch (value.kind()) {
         case Kind::none: return;
-        case Kind::string: append_json_string(members.name("stringValue"), value.text()); return;
-        case Kind::boolean: members.name("boolValue") += value.boolean() ? "true" : "false"; return;
+        case Kind::string: append_json_string(members.member("stringValue"), value.text()); return;
+        case Kind::boolean:
+            members.member("boolValue") += value.boolean() ? "true" : "false";
+            return;
         case Kind::integer:
-            members.name("intValue")
-                .append("\"")
-                .append(std::to_string(value.integer()))
-                .append("\"");
+            append_json_string(members.member("intValue"), std::to_string(value.integer()));
             return;
         case Kind::floating:
-            append_json_double(members.name("doubleValue"), value.floating());
+            append_json_double(members.member("doubleValue"), value.floating());
             return;
-        case Kind::bytes: append_json_base64(members.name("bytesValue"), value.text()); return;
+        case Kind::bytes: append_json_base64(members.member("bytesValue"), value.text()); return;
         case Kind::array:
         case Kind::map: break;
     }
     if (depth >= shm::nesting_max) return;
     const bool is_map = value.kind() == Kind::map;
-    Members inner(members.name(is_map ? "kvlistValue" : "arrayValue"));
+    Members inner(members.member(is_map ? "kvlistValue" : "arrayValue"));
     if (is_map) {
         append_array(inner, "values", value.map(),
                      [depth](std::string& to, const shm::Attribute& entry) {
@@ -162,8 +135,8 @@ Runs take_group(Runs& rest, Same same) {
 
 void append_scope_spans(std::string& out, Runs runs) {
     Members members(out);
-    if (!runs[0].scope.empty()) append_scope(members.name("scope"), shm::Scope(runs[0].scope));
-    members.name("spans") += '[';
+    if (!runs[0].scope.empty()) append_scope(members.member("scope"), shm::Scope(runs[0].scope));
+    members.member("spans") += '[';
     const char* separator = "";
     for (const SpanRun& run : runs) {
         shm::FrameReader frames(run.frames);
@@ -180,9 +153,9 @@ void append_resource_spans(std::string& out, Runs runs) {
     const SpanRun& first = runs[0];
     Members members(out);
     if (!first.resource.empty()) {
-        append_resource(members.name("resource"), shm::Resource(first.resource));
+        append_resource(members.member("resource"), shm::Resource(first.resource));
     }
-    members.name("scopeSpans");
+    members.member("scopeSpans");
     for (char separator = '['; !runs.empty(); separator = ',') {
         out += separator;
         append_scope_spans(out, take_group(runs, same_scope));
@@ -197,7 +170,7 @@ void append_traces_data(std::string& out, const Batch& batch) {
     Members members(out);
     Runs runs = batch.runs;
     if (runs.empty()) return;
-    members.name("resourceSpans");
+    members.member("resourceSpans");
     for (char separator = '['; !runs.empty(); separator = ',') {
         out += separator;
         append_resource_spans(out, take_group(runs, same_resource));
@@ -223,62 +196,9 @@ void append_json_span(std::string& out, const shm::Span& span) {
     append_array(members, "links", span.links(), append_link);
     members.number("droppedLinksCount", span.dropped_links_count);
     if (!span.has_status) return;
-    Members status(members.name("status"));
+    Members status(members.member("status"));
     status.text("message", span.status_message);
     status.number("code", span.status_code);
-}
-
-void append_json_string(std::string& out, std::string_view text) {
-    static constexpr char digits[] = "0123456789abcdef";
-    out += '"';
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (byte >= 0x20 && c != '"' && c != '\\') {
-            out += c;
-            continue;
-        }
-        switch (c) {
-            case '"': out += "\\\""; break;
-            case '\\': out += "\\\\"; break;
-            case '\n': out += "\\n"; break;
-            case '\r': out += "\\r"; break;
-            case '\t': out += "\\t"; break;
-            default:
-                out += "\\u00";
-                out += digits[byte >> 4];
-                out += digits[byte & 15];
-        }
-    }
-    out += '"';
-}
-
-void append_json_double(std::string& out, double number) {
-    if (std::isnan(number)) {
-        out += "\"NaN\"";
-    } else if (std::isinf(number)) {
-        out += number > 0 ? "\"Infinity\"" : "\"-Infinity\"";
-    } else if (number == 0 && std::signbit(number)) {
-        out += "-0.0";  // "-0" is an integer to many readers, and loses its sign.
-    } else {
-        char buffer[32];
-        out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, number).ptr);
-    }
-}
-
-void append_json_base64(std::string& out, std::string_view bytes) {
-    static constexpr char digits[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    out += '"';
-    for (std::size_t i = 0; i < bytes.size(); i += 3) {
-        std::uint32_t group = 0;
-        const std::size_t have = std::min<std::size_t>(3, bytes.size() - i);
-        for (std::size_t j = 0; j < 3; ++j) {
-            group = group << 8 | (j < have ? static_cast<unsigned char>(bytes[i + j]) : 0U);
-        }
-        for (std::size_t j = 0; j < 4; ++j)
-            out += j <= have ? digits[group >> (18 - 6 * j) & 63] : '=';
-    }
-    out += '"';
 }
 
 }  // namespace oteld::exporters

@@ -2,8 +2,8 @@
 // integers, 64-bit integers as strings, bytes in base64, NaN and Infinity as strings, fields with
 // their default value left out.
 //
-// Used by: the file exporter; `oteld traces --json` uses the pieces. Threads: free functions on the
-// caller's string. https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
+// Used by: the file exporter; `oteld rings --json` uses append_json_span. Threads: free functions
+// on the caller's string. https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
 #pragma once
 
 #include "exporters/exporter.hpp"
@@ -19,10 +19,5 @@ namespace oteld::exporters {
 void append_traces_data(std::string& out, const Batch& batch);
 
 void append_json_span(std::string& out, const shm::Span& span);
-
-// The pieces.
-void append_json_string(std::string& out, std::string_view text);  // With its quotes.
-void append_json_double(std::string& out, double number);
-void append_json_base64(std::string& out, std::string_view bytes);
 
 }  // namespace oteld::exporters

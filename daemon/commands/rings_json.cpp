@@ -4,58 +4,24 @@
 
 #include <map>
 
+#include "exporters/json.hpp"
 #include "exporters/otlp_json.hpp"
 #include "shm/span_view.hpp"
 
 namespace oteld::daemon {
 namespace {
 
-// Writes `{"a":1,"b":"x"}` field by field.
-class Object {
-public:
-    explicit Object(std::string& out) : out_(out) { out_ += '{'; }
-    ~Object() { out_ += '}'; }
-    Object(const Object&) = delete;
-    Object& operator=(const Object&) = delete;
+using exporters::append_json_list;
+using Object = exporters::JsonObject;
 
-    std::string& name(std::string_view name) {
-        if (!first_) out_ += ',';
-        first_ = false;
-        exporters::append_json_string(out_, name);
-        return out_ += ':';
-    }
-    void text(std::string_view field, std::string_view value) {
-        exporters::append_json_string(name(field), value);
-    }
-    void number(std::string_view field, std::uint64_t value) {
-        name(field) += fmt::format("{}", value);
-    }
-    void flag(std::string_view field, bool value) { name(field) += value ? "true" : "false"; }
-    void counts(std::string_view field, const std::map<std::string, std::uint64_t>& values) {
-        Object object(name(field));
-        for (const auto& [key, value] : values) object.number(key, value);
-    }
-
-private:
-    std::string& out_;
-    bool first_ = true;
-};
-
-template <class Items, class Write>
-void list(Object& parent, std::string_view field, const Items& items, const Write& write) {
-    std::string& out = parent.name(field);
-    char separator = '[';
-    for (const auto& item : items) {
-        out += separator;
-        write(out, item);
-        separator = ',';
-    }
-    out += items.empty() ? "[]" : "]";
+void write_counts(std::string& out, const std::map<std::string, std::uint64_t>& values) {
+    Object object(out);
+    for (const auto& [name, value] : values) object.number(name, value);
 }
 
 void write_span(std::string& out, const status::RingSpan& ring_span) {
     Object object(out);
-    object.flag("open", ring_span.open);
+    object.boolean("open", ring_span.open);
     shm::FrameReader frames(ring_span.frame);
     shm::Frame frame;
     if (!ring_span.refused.empty() || !frames.next(frame)) {
@@ -63,18 +29,18 @@ void write_span(std::string& out, const status::RingSpan& ring_span) {
         return;
     }
     object.number("scope", ring_span.scope);
-    exporters::append_json_span(object.name("span"), shm::Span(frame.span));
+    exporters::append_json_span(object.member("span"), shm::Span(frame.span));
 }
 
 void write_lane(std::string& out, const status::RingLane& lane, std::size_t index) {
     Object object(out);
     object.number("lane", index);
     object.number("owner", lane.owner);
-    object.flag("owner_died", lane.owner_died);
+    object.boolean("owner_died", lane.owner_died);
     object.number("claims", lane.claims);
     object.number("written", lane.written);
     object.number("read", lane.read);
-    object.flag("corrupt", lane.corrupt);
+    object.boolean("corrupt", lane.corrupt);
     object.number("waiting_bytes", lane.waiting_bytes);
     object.number("waiting_spans", lane.waiting_spans);
     object.number("waiting_unknown", lane.waiting_unknown);
@@ -84,12 +50,12 @@ void write_lane(std::string& out, const status::RingLane& lane, std::size_t inde
     object.number("ended", lane.ended);
     object.number("unsampled", lane.unsampled);
     object.number("heap_spans", lane.heap_spans);
-    object.counts("dropped", lane.dropped);
+    write_counts(object.member("dropped"), lane.dropped);
     object.number("drained", lane.drained);
     object.number("malformed", lane.malformed);
     object.number("skipped", lane.skipped);
-    object.flag("recovered", lane.recovered);
-    list(object, "spans", lane.spans, write_span);
+    object.boolean("recovered", lane.recovered);
+    append_json_list(object.member("spans"), lane.spans, write_span);
 }
 
 std::string_view kind_name(status::RingTableEntry::Kind kind) {
@@ -133,29 +99,28 @@ void RingsJson::add(const status::RingReport& report) {
     object.text("executable", report.executable);
     object.text("process_id", report.process_id);
     object.number("segment", report.segment_index);
-    object.flag("alive", report.alive);
-    object.flag("other_boot", report.other_boot);
-    object.flag("retired", report.retired);
-    object.flag("quarantined", report.quarantined);
+    object.boolean("alive", report.alive);
+    object.boolean("other_boot", report.other_boot);
+    object.boolean("retired", report.retired);
+    object.boolean("quarantined", report.quarantined);
     object.text("clock", report.clock);
     object.number("created_unix_ns", static_cast<std::uint64_t>(report.created_ns));
     object.number("lane_bytes", report.lane_bytes);
-    list(object, "slots", report.slots, [](std::string& out, const auto& slots) {
+    append_json_list(object.member("slots"), report.slots, [](std::string& out, const auto& slots) {
         Object slot(out);
         slot.number("count", slots.first);
         slot.number("bytes", slots.second);
     });
     object.number("tables_bytes", report.tables_bytes);
     object.number("tables_used_bytes", report.tables_used);
-    object.counts("counters", report.counters);
-    list(object, "faults", report.faults, [](std::string& out, const std::string& fault) {
-        exporters::append_json_string(out, fault);
-    });
-    list(object, "tables", report.tables, write_entry);
+    write_counts(object.member("counters"), report.counters);
+    append_json_list(object.member("faults"), report.faults, exporters::append_json_string);
+    append_json_list(object.member("tables"), report.tables, write_entry);
     std::size_t index = 0;
-    list(object, "lanes", report.lanes, [&index](std::string& out, const status::RingLane& lane) {
-        write_lane(out, lane, index++);
-    });
+    append_json_list(object.member("lanes"), report.lanes,
+                     [&index](std::string& out, const status::RingLane& lane) {
+                         write_lane(out, lane, index++);
+                     });
 }
 
 std::string RingsJson::document() const {

@@ -1,13 +1,12 @@
 #include "daemon/commands/traces_json.hpp"
 
-#include <time.h>
-
 #include <cstdint>
 #include <cstdio>
+#include <ctime>
 #include <string_view>
 #include <unordered_map>
 
-#include "exporters/otlp_json.hpp"
+#include "exporters/json.hpp"
 #include "exporters/text.hpp"
 #include "shm/span_view.hpp"
 
@@ -17,60 +16,26 @@ namespace {
 
 using exporters::append_json_base64;
 using exporters::append_json_double;
+using exporters::append_json_list;
 using exporters::append_json_string;
 using exporters::hex;
 
 constexpr int schema_version = 1;
 
-// One object; its members in the order of the calls. A nested one takes what member() returns.
-class Object {
+class Object : public exporters::JsonObject {
 public:
-    explicit Object(std::string& out) : out_(out) { out_ += '{'; }
-    ~Object() { out_ += '}'; }
-    Object(const Object&) = delete;
-    Object& operator=(const Object&) = delete;
-
-    std::string& member(std::string_view name) {
-        if (!first_) out_ += ',';
-        first_ = false;
-        append_json_string(out_, name);
-        out_ += ':';
-        return out_;
-    }
-    void text(std::string_view name, std::string_view value) {
-        append_json_string(member(name), value);
-    }
-    void number(std::string_view name, std::uint64_t value) {
-        member(name) += std::to_string(value);
-    }
-    void boolean(std::string_view name, bool value) { member(name) += value ? "true" : "false"; }
+    using JsonObject::JsonObject;
     void unix_nano(std::string_view name, std::uint64_t value) {
         text(name, std::to_string(value));
     }
-
-private:
-    std::string& out_;
-    bool first_ = true;
 };
 
-template <class Range, class Append>
-void append_list(std::string& out, const Range& range, Append append) {
-    out += '[';
-    bool first = true;
-    for (const auto& element : range) {
-        if (!first) out += ',';
-        first = false;
-        append(out, element);
-    }
-    out += ']';
-}
-
 std::string rfc3339(std::uint64_t unix_ns) {
-    const auto seconds = static_cast<time_t>(unix_ns / 1'000'000'000);
-    tm parts{};
+    const auto seconds = static_cast<std::time_t>(unix_ns / 1'000'000'000);
+    std::tm parts{};
     gmtime_r(&seconds, &parts);
     char buffer[64];
-    const std::size_t bytes = strftime(buffer, sizeof buffer, "%Y-%m-%dT%H:%M:%S", &parts);
+    const std::size_t bytes = std::strftime(buffer, sizeof buffer, "%Y-%m-%dT%H:%M:%S", &parts);
     std::snprintf(buffer + bytes, sizeof buffer - bytes, ".%09uZ",
                   static_cast<unsigned>(unix_ns % 1'000'000'000));
     return buffer;
@@ -111,9 +76,10 @@ void append_value(std::string& out, const shm::AnyValue& value, int depth) {
         case Kind::bytes: append_json_base64(out, value.text()); return;
         case Kind::map: append_attributes(out, value.map(), depth + 1); return;
         case Kind::array:
-            append_list(out, value.array(), [depth](std::string& to, const shm::AnyValue& element) {
-                append_value(to, element, depth + 1);
-            });
+            append_json_list(out, value.array(),
+                             [depth](std::string& to, const shm::AnyValue& element) {
+                                 append_value(to, element, depth + 1);
+                             });
             return;
     }
 }
@@ -169,9 +135,9 @@ void append_span(std::string& out, const exporters::StoredSpan& stored) {
     object.number("flags", span.flags);
     append_attributes(object.member("attributes"), span.attributes(), 0);
     object.number("dropped_attributes_count", span.dropped_attributes_count);
-    append_list(object.member("events"), span.events(), append_event);
+    append_json_list(object.member("events"), span.events(), append_event);
     object.number("dropped_events_count", span.dropped_events_count);
-    append_list(object.member("links"), span.links(), append_link);
+    append_json_list(object.member("links"), span.links(), append_link);
     object.number("dropped_links_count", span.dropped_links_count);
     append_attributes(object.member("resource"), shm::Resource(stored.resource).attributes(), 0);
 }
@@ -188,7 +154,7 @@ void append_summary(Object& object, const exporters::TraceSummary& trace) {
     object.boolean("has_root", trace.has_root);
     object.text("name", trace.name);
     object.text("service", trace.service);
-    append_list(object.member("services"), trace.services, append_json_string);
+    append_json_list(object.member("services"), trace.services, append_json_string);
 }
 
 }  // namespace
@@ -200,11 +166,11 @@ std::string traces_json(const std::string& store,
         Object document(out);
         document.number("schema_version", schema_version);
         document.text("store", store);
-        append_list(document.member("traces"), traces,
-                    [](std::string& to, const exporters::TraceSummary& trace) {
-                        Object object(to);
-                        append_summary(object, trace);
-                    });
+        append_json_list(document.member("traces"), traces,
+                         [](std::string& to, const exporters::TraceSummary& trace) {
+                             Object object(to);
+                             append_summary(object, trace);
+                         });
     }
     return out;
 }
@@ -218,7 +184,7 @@ std::string trace_json(const std::string& store, const exporters::TraceSummary& 
         document.text("store", store);
         Object object(document.member("trace"));
         append_summary(object, trace);
-        append_list(object.member("spans"), spans, append_span);
+        append_json_list(object.member("spans"), spans, append_span);
     }
     return out;
 }
