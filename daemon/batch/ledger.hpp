@@ -53,7 +53,8 @@ public:
     void move_row(std::uint32_t from, std::uint32_t to);
 
 private:
-    std::vector<Share> shares_ = std::vector<Share>(application_rows_max * spool_exporters_max);
+    std::vector<Share> shares_ =
+        std::vector<Share>(std::size_t{application_rows_max} * spool_exporters_max);
 };
 
 }  // namespace oteld::daemon

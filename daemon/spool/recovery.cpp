@@ -113,7 +113,7 @@ Result<void> Spool::assign_exporters(const std::vector<std::string>& exporters) 
 void Spool::add_exporter(unsigned word, const std::string& name) {
     ExporterEntry& entry = header_.exporters[word];
     char padded[sizeof entry.name] = {};
-    std::memcpy(padded, name.data(), std::min(name.size(), sizeof padded - 1));
+    name.copy(padded, sizeof padded - 1);
     for (std::size_t i = 0; i < sizeof padded; i += 8) {
         std::uint64_t value;
         std::memcpy(&value, padded + i, 8);

@@ -197,7 +197,7 @@ public:
             return result;
         }
         if (answers.empty()) return {};
-        const SendResult answer = answers.front();
+        SendResult answer = std::move(answers.front());
         answers.erase(answers.begin());
         return answer;
     }

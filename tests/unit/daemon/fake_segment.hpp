@@ -257,8 +257,9 @@ public:
         auto* live = reinterpret_cast<shm::SegmentHeader*>(memory);
         std::uint8_t* at = memory + header.tables_offset + live->tables_end;
         std::memcpy(at, &entry, sizeof entry);
-        std::memcpy(at + sizeof entry, schema_url.data(), schema_url.size());
-        std::memcpy(at + sizeof entry + schema_url.size(), message.data(), message.size());
+        auto* text = reinterpret_cast<char*>(at + sizeof entry);
+        schema_url.copy(text, schema_url.size());
+        message.copy(text + schema_url.size(), message.size());
         __atomic_store_n(&live->tables_end, live->tables_end + entry.bytes, __ATOMIC_RELEASE);
     }
 

@@ -68,7 +68,7 @@ struct FakeSpool {
         draft.lane = {file, lane};
         draft.row = row_index;
         draft.cursor_from = position.cursor_to;
-        position.cursor_to += spans * length;
+        position.cursor_to += std::uint64_t{spans} * length;
         position.drained += spans;
         position.malformed += malformed;
         draft.after = position;
