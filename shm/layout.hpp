@@ -54,7 +54,8 @@ enum class ProcessCounter : std::uint32_t {
     misuses = 9,         // Scopes detached out of order or on another thread, and the like.
     heap_closed = 10,    // Spans of `heap_spans` that have ended.
     dropped_no_lane =
-        11,  // Part of DropReason::no_lane: the ending thread had no lane to count in.
+        11,              // Part of DropReason::no_lane: the ending thread had no lane to count in.
+    begun_no_lane = 12,  // Begun, and dropped as no_lane at once: the thread found no lane.
     count_
 };
 inline constexpr std::uint32_t process_counters_max = 32;

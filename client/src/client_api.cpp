@@ -8,6 +8,8 @@ TracerProvider::TracerProvider(const Settings& settings) {
     sdk::Provider* provider = sdk::make_provider(
         settings.service_name(), settings.service_version(), settings.resource_attributes());
     provider->resource_schema_url = settings.schema_url();
+    if (settings.lanes() || settings.lane_size() || !settings.growth())
+        sdk::set_up_rings(*provider, {settings.lanes(), settings.lane_size(), settings.growth()});
     provider_ =
         provider;  // Never freed: scopes and spans refer to it for as long as the process lives.
 }

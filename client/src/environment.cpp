@@ -187,7 +187,7 @@ void warn(const char* format, ...) noexcept {
     if (size > 0 && write(STDERR_FILENO, line, static_cast<std::size_t>(size)) < 0) return;
 }
 
-std::string executable_name() {
+static std::string read_executable_name() {
     char path[512];
     const ssize_t got = readlink("/proc/self/exe", path, sizeof path - 1);
     if (got <= 0)
@@ -195,6 +195,12 @@ std::string executable_name() {
     const std::string_view whole(path, static_cast<std::size_t>(got));
     const std::size_t slash = whole.rfind('/');
     return std::string(whole.substr(slash == std::string_view::npos ? 0 : slash + 1));
+}
+
+const std::string& executable_name() {
+    // Once: a later provider may be made in a sandbox. Never destroyed: spans end at exit, too.
+    static const std::string& name = *new std::string(read_executable_name());
+    return name;
 }
 
 Provider* make_provider(std::string_view service_name, std::string_view service_version,
@@ -208,7 +214,7 @@ Provider* make_provider(std::string_view service_name, std::string_view service_
     if (!service_name.empty()) set(pairs, "service.name", service_name);
     if (!service_version.empty()) set(pairs, "service.version", service_version);
     for (const auto& [key, value] : attributes) set(pairs, key, value);
-    const std::string executable = executable_name();
+    const std::string& executable = executable_name();
     if (!has(pairs, "service.name")) {
         set(pairs, "service.name",
             executable.empty() ? "unknown_service" : "unknown_service:" + executable);

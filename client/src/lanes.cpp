@@ -4,6 +4,7 @@
 
 #include "clock.hpp"
 #include "segments.hpp"
+#include "signals.hpp"
 
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -14,7 +15,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -28,9 +28,6 @@ namespace {
 constexpr std::uint64_t retry_interval_ns = 1000000000U;
 constexpr std::size_t segments_max = 1024;
 constexpr std::uint32_t lanes_first = 2;
-constexpr std::uint32_t lanes_per_segment_max = 256;
-constexpr std::uint64_t lane_bytes_first = 128 << 10;
-constexpr std::uint64_t lane_bytes_min = 16 << 10;
 constexpr std::uint64_t growth_factor = 4;
 constexpr std::uint64_t scope_bytes_max = 64 << 10;  // Of one scope in the tables.
 constexpr std::uint32_t bank_lanes = 16;
@@ -42,34 +39,6 @@ struct ForkPage {
 };
 constinit std::atomic<ForkPage*> fork_page{nullptr};
 constinit std::atomic<std::uint64_t> generations{0};
-
-// Nobody expects that starting or ending a span changes errno.
-class ErrnoKept {
-public:
-    ErrnoKept() noexcept : before_(errno) {}
-    ~ErrnoKept() { errno = before_; }
-    ErrnoKept(const ErrnoKept&) = delete;
-    ErrnoKept& operator=(const ErrnoKept&) = delete;
-
-private:
-    int before_;
-};
-
-class SignalsBlocked {
-public:
-    SignalsBlocked() noexcept {
-        sigset_t all;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before_);
-    }
-    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
-private:
-    ErrnoKept errno_;
-    sigset_t before_;
-};
 
 // The process that the last fork came from, to tidy up after it.
 constinit std::atomic<Process*> last_process{nullptr};
@@ -163,7 +132,7 @@ Lane* claim(Process& process, Thread& thread, std::uint64_t bytes_wanted) {
     const std::uint64_t smallest = bytes_wanted > process.lane_bytes_first ? bytes_wanted : 0;
     Lane* lane = take_free(process.lanes, thread, smallest);
     if (lane != nullptr) return lane;
-    if (bytes_wanted > process.lane_bytes_first && !process.growth) return nullptr;
+    if (!process.growth.load(std::memory_order_relaxed)) return nullptr;
     if (add_segment(process, next_geometry(process, bytes_wanted)) == nullptr) return nullptr;
     return take_free(process.lanes, thread, smallest);
 }
@@ -233,7 +202,7 @@ bool cloned_raw() noexcept {
 Process* make_process() {
     auto process = std::make_unique<Process>();
     process->generation = generations.fetch_add(1, std::memory_order_relaxed) + 1;
-    choose_clock();
+    if (growth_wanted()) choose_clock();  // Else it is chosen: the wish is older than this process.
     Random random{};
     random.seed();
     const std::uint64_t id[2] = {random.next(), random.next()};
@@ -241,33 +210,22 @@ Process* make_process() {
     // Never moved: a fork's child reads the list, in whatever state another thread of its parent
     // left it.
     process->segments.reserve(segments_max);
-    process->bytes_max = ring_bytes_max();
-    process->lane_bytes_first = lane_bytes_first;
+    process->lane_bytes_first = lane_bytes_wanted();
+    process->growth.store(growth_wanted(), std::memory_order_relaxed);
+    // Without growth no file is opened here: set_up_rings() looks itself.
+    process->bytes_max = process->growth.load(std::memory_order_relaxed) ? ring_bytes_max() : 0;
     return process.release();
 }
 
 // A ring that only says how many such children there were; without a lane it is dead at once.
 void count_raw_clone(Process& process) {
-    if (!process.segments.empty()) return;
+    if (!process.segments.empty() || !process.growth.load(std::memory_order_relaxed)) return;
     shm::Geometry geometry;
     geometry.lanes = 1;
     if (SegmentEntry* entry = add_segment(process, geometry)) {
         process.count(shm::ProcessCounter::raw_clones);
         close(entry->segment.fd);
         entry->segment.fd = -1;
-    }
-}
-
-void register_resource(Process& process, const Provider* provider) {
-    const std::size_t known = process.resources.size();
-    if (std::find(process.resources.begin(), process.resources.end(), provider) !=
-        process.resources.end())
-        return;
-    if (known < shm::resources_max &&
-        append_everywhere(process, resource_item(process, *provider, known))) {
-        process.resources.push_back(provider);
-    } else {
-        process.count(shm::ProcessCounter::resources_overflowed);
     }
 }
 
@@ -329,7 +287,8 @@ Lane* move_up(Process& process, Thread& thread, std::uint64_t record_bytes) {
     do bytes *= growth_factor;
     while (bytes < record_bytes * 2 && bytes < shm::lane_data_bytes_max);
     bytes = std::min(bytes, shm::lane_data_bytes_max);
-    Lane* lane = process.growth ? claim(process, thread, bytes) : nullptr;
+    Lane* lane =
+        process.growth.load(std::memory_order_relaxed) ? claim(process, thread, bytes) : nullptr;
     if (lane == nullptr) {
         process.count(shm::ProcessCounter::growth_refused);
         old->grow_at_ns = clock_ns(CLOCK_MONOTONIC_COARSE) + retry_interval_ns;
@@ -373,7 +332,33 @@ Process* this_process() noexcept {
     });
 }
 
-Lane* prepare(Thread& thread, Scope& scope) noexcept {
+// Neighbouring numbers become independent ones (the end of SplitMix64).
+static std::uint64_t spread(std::uint64_t number) noexcept {
+    number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9ULL;
+    number = (number ^ number >> 27) * 0x94D049BB133111EBULL;
+    return number ^ number >> 31;
+}
+
+// A span that begins without a lane to be counted in, as far as one can tell whether it would have
+// been sampled. In a process without a ring there is nothing to count in, and nobody to ask.
+static void count_unplaced(Process& process, const Scope& scope,
+                           const abi::Context& parent) noexcept {
+    const Provider* provider = scope.active.load(std::memory_order_acquire);
+    if (process.counters.load(std::memory_order_acquire) == nullptr || provider == nullptr) return;
+    const Sampler& sampler = provider->sampler;
+    std::uint64_t trace[2];
+    std::memcpy(trace, parent.trace_id, sizeof trace);
+    const bool root = (trace[0] | trace[1]) == 0;
+    if (sampler.disabled || (!root && sampler.parent_based && (parent.flags & 1U) == 0)) return;
+    if ((root || !sampler.parent_based) && sampler.root_threshold != Sampler::always) {
+        // A root has no id yet.
+        const std::uint64_t low = root ? spread(now()) : __builtin_bswap64(trace[1]);
+        if (low >= sampler.root_threshold) return;
+    }
+    process.count(shm::ProcessCounter::begun_no_lane);
+}
+
+Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept {
     // Acquire: pairs with register_scope() on another thread.
     const Provider* provider = scope.active.load(std::memory_order_acquire);
     if (provider != nullptr && provider->sampler.disabled &&
@@ -384,17 +369,22 @@ Lane* prepare(Thread& thread, Scope& scope) noexcept {
     if (process == nullptr) return nullptr;
     if (thread.lane != nullptr && thread.lane->generation != process->generation)
         thread.lane = nullptr;  // A fork's child.
-    if (thread.lane == nullptr && too_early(*process)) return nullptr;
     // Without a segment of its own the process looks at the daemon's page before it makes one.
     if (process->first_daemon.load(std::memory_order_acquire) != nullptr && recording_off(*process))
         return nullptr;
-    return guarded([&]() -> Lane* {
+    if (thread.lane == nullptr && too_early(*process)) {
+        count_unplaced(*process, scope, parent);
+        return nullptr;
+    }
+    Lane* lane = guarded([&]() -> Lane* {
         const std::lock_guard lock(process->mutex);
         if (scope.generation.load(std::memory_order_relaxed) != process->generation)
             register_scope(*process, scope);
         if (scope.active.load(std::memory_order_relaxed)->sampler.disabled) return nullptr;
         return thread.lane != nullptr ? thread.lane : claim_first(*process, thread);
     });
+    if (lane == nullptr) count_unplaced(*process, scope, parent);
+    return lane;
 }
 
 Lane* claim_for_end(Thread& thread) noexcept {
@@ -446,7 +436,7 @@ shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& sl
         }
     }
     Process* process = this_process();
-    if (process == nullptr || !process->growth ||
+    if (process == nullptr || !process->growth.load(std::memory_order_relaxed) ||
         clock_ns(CLOCK_MONOTONIC_COARSE) < thread.lane->bank_at_ns)
         return nullptr;
     Lane* bank = guarded([&]() -> Lane* {
@@ -481,7 +471,8 @@ void wake_daemon(Process& process) noexcept {
     const ErrnoKept kept;
     const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
     const std::uint64_t now = clock_ns(CLOCK_MONOTONIC_COARSE);
-    if ((page == nullptr || !same_generation(process)) &&
+    if (process.growth.load(std::memory_order_relaxed) &&
+        (page == nullptr || !same_generation(process)) &&
         now >= process.control_retry_at_ns.load(std::memory_order_relaxed)) {
         process.control_retry_at_ns.store(now + retry_interval_ns, std::memory_order_relaxed);
         guarded(
@@ -548,9 +539,10 @@ std::uint64_t dropped() noexcept {
             total += __atomic_load_n(&count, __ATOMIC_RELAXED);
     }
     if (shm::SegmentHeader* header = process->counters.load(std::memory_order_acquire)) {
-        total += __atomic_load_n(
-            &header->counters[static_cast<std::uint32_t>(shm::ProcessCounter::dropped_no_lane)],
-            __ATOMIC_RELAXED);
+        for (const auto counter :
+             {shm::ProcessCounter::dropped_no_lane, shm::ProcessCounter::begun_no_lane})
+            total += __atomic_load_n(&header->counters[static_cast<std::uint32_t>(counter)],
+                                     __ATOMIC_RELAXED);
     }
     return total;
 }

@@ -19,7 +19,9 @@
 
 #include <pthread.h>
 
+#include <cstddef>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 namespace oteld::sdk {
@@ -71,7 +73,8 @@ struct Process {
     std::uint64_t bytes = 0;  // Of all segments.
     std::uint64_t bytes_max = 0;
     std::uint64_t lane_bytes_first = 0;
-    bool growth = true;
+    std::atomic<bool> growth{true};  // Off: no file is opened but by set_up_rings().
+    bool set_up = false;             // By set_up_rings(), once.
     std::atomic<std::uint64_t> retry_at_ns{
         0};  // CLOCK_MONOTONIC_COARSE: when to look for a directory again.
     std::atomic<shm::SegmentHeader*> counters{nullptr};            // Of the first segment.
@@ -106,8 +109,9 @@ extern thread_local constinit Thread this_thread __attribute__((tls_model("initi
 [[nodiscard]] Process* this_process() noexcept;
 
 // Slow paths (lanes.cpp). Signals are blocked inside; none of them throws.
-// A lane for the calling thread in which `scope` is registered; null: nothing can be recorded now.
-[[nodiscard]] Lane* prepare(Thread& thread, Scope& scope) noexcept;
+// A lane for the calling thread in which `scope` is registered; null: nothing can be recorded now,
+// and the span that is about to start, a child of `parent`, has been counted where it had to be.
+[[nodiscard]] Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept;
 // Room for a record in the calling thread's lane, after waking the daemon or moving to a larger
 // lane.
 [[nodiscard]] std::uint8_t* make_room(Thread& thread, std::uint64_t record_bytes) noexcept;
@@ -123,6 +127,19 @@ extern thread_local constinit Thread this_thread __attribute__((tls_model("initi
 void wake_daemon(Process& process) noexcept;
 bool flush(std::uint64_t timeout_ns) noexcept;
 [[nodiscard]] std::uint64_t dropped() noexcept;
+
+// What a program wants of its rings; absent: the default.
+struct RingWishes {
+    std::optional<std::size_t> lanes;
+    std::optional<std::size_t> lane_bytes;
+    bool growth = true;
+};
+// Makes the rings, with the resource of this provider in them. Says on standard error what cannot
+// be done (setup.cpp). May throw std::bad_alloc.
+void set_up_rings(const Provider& provider, const RingWishes& wishes);
+// What a fork's child takes over of that.
+[[nodiscard]] std::uint64_t lane_bytes_wanted() noexcept;
+[[nodiscard]] bool growth_wanted() noexcept;
 
 // Bytes that this process may take for rings, and whether `bytes` more would come near the memory
 // cgroup's limit.

@@ -67,7 +67,7 @@ void forget_scopes() noexcept;
 [[nodiscard]] Scope* intern_scope(const abi::ScopeInfo& info);
 
 // `"name":` of this program, from /proc/self/comm or the loader.
-[[nodiscard]] std::string executable_name();
+[[nodiscard]] const std::string& executable_name();
 // What the client has to complain about goes to standard error once, unless OTEL_LOG_LEVEL is none.
 void warn(const char* format, ...) noexcept __attribute__((format(printf, 1, 2)));
 

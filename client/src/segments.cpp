@@ -155,6 +155,19 @@ bool append_everywhere(const Process& process, const TableItem& item) noexcept {
     return appended;
 }
 
+void register_resource(Process& process, const Provider* provider) {
+    const std::size_t known = process.resources.size();
+    if (std::find(process.resources.begin(), process.resources.end(), provider) !=
+        process.resources.end())
+        return;
+    if (known < shm::resources_max &&
+        append_everywhere(process, resource_item(process, *provider, known))) {
+        process.resources.push_back(provider);
+    } else {
+        process.count(shm::ProcessCounter::resources_overflowed);
+    }
+}
+
 static void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t index,
                             const shm::Geometry& geometry) {
     shm::Segment& segment = entry.segment;
@@ -195,7 +208,7 @@ static std::uint64_t bytes_allowed(const Process& process) noexcept {
     return wanted == 0 ? process.bytes_max : std::min(wanted, process.bytes_max);
 }
 
-SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
+SegmentEntry* add_segment(Process& process, shm::Geometry geometry, bool while_off) {
     const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
     const std::vector<TableItem> items = table_items(process);
     std::uint64_t items_bytes = 0;
@@ -215,7 +228,7 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry) {
     }
     if (process.control.load(std::memory_order_relaxed) == nullptr || !same_generation(process))
         map_control(process, directory.facts);
-    if (recording_off(process)) {
+    if (!while_off && recording_off(process)) {
         forget_scopes();
         return nullptr;
     }

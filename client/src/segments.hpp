@@ -15,6 +15,9 @@
 
 namespace oteld::sdk {
 
+inline constexpr std::uint32_t lanes_per_segment_max = 256;
+inline constexpr std::uint64_t lane_bytes_min = 16 << 10;
+
 class Directory {
 public:
     Directory() noexcept : error(shm::open_ring_directory(facts, secure_getenv("OTELD_DIR"))) {}
@@ -48,12 +51,14 @@ struct TableItem {
 [[nodiscard]] TableItem resource_item(const Process& process, const Provider& provider,
                                       std::size_t index);
 [[nodiscard]] TableItem scope_item(const Process& process, const Scope& scope, std::size_t index);
+void register_resource(Process& process, const Provider* provider);
 // Into every segment or, when one has no room, into none.
 bool append_everywhere(const Process& process, const TableItem& item) noexcept;
 
 // A further segment, visible to the daemon, its lanes ready to be claimed. Null: a cap, a limit or
-// a full file system, said once on standard error; or recording is off. May throw std::bad_alloc.
-SegmentEntry* add_segment(Process& process, shm::Geometry geometry);
+// a full file system, said once on standard error; or recording is off and `while_off` is not said.
+// May throw std::bad_alloc.
+SegmentEntry* add_segment(Process& process, shm::Geometry geometry, bool while_off = false);
 
 // The robust mutex by which the daemon sees the death of the lane's owner.
 [[nodiscard]] pthread_mutex_t* liveness_word(const Lane& lane) noexcept;

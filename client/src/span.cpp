@@ -313,7 +313,7 @@ void start(abi::Span* span, const abi::Start* options) noexcept {
                              lane->generation != scope.generation.load(std::memory_order_acquire) ||
                              lane->generation == 0,
                          0)) {
-        lane = prepare(thread, scope);
+        lane = prepare(thread, scope, parent);
         if (lane == nullptr) return not_recorded(*span, parent);
     }
     const Provider& provider = *scope.active.load(std::memory_order_relaxed);

@@ -94,6 +94,9 @@ ProducerCounts Segment::counts_untrusted() const noexcept {
     }
     const auto no_lane = static_cast<std::size_t>(shm::DropReason::no_lane);
     counts.dropped[no_lane] += map_->counter_untrusted(shm::ProcessCounter::dropped_no_lane);
+    const std::uint64_t unplaced = map_->counter_untrusted(shm::ProcessCounter::begun_no_lane);
+    counts.begun += unplaced;
+    counts.dropped[no_lane] += unplaced;
     const std::uint64_t reclaimed = map_->counter_untrusted(shm::ProcessCounter::reclaimed_spans);
     // Spans of dead processes that nobody else can count any more: begun there, dropped here.
     counts.begun += reclaimed;

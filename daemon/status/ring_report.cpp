@@ -28,10 +28,10 @@ constexpr std::string_view drop_names[] = {"ring_full", "too_large", "no_memory"
                                            "reentrant", "orphaned",  "no_lane"};
 static_assert(std::size(drop_names) == static_cast<std::size_t>(shm::DropReason::count_));
 constexpr std::string_view counter_names[] = {
-    "reclaimed_files",   "reclaimed_spans",      "not_crash_visible",
-    "scopes_overflowed", "resources_overflowed", "bells",
-    "growths",           "growth_refused",       "raw_clones",
-    "misuses",           "attributes_dropped",   "invalid_attributes"};
+    "reclaimed_files",      "reclaimed_spans", "not_crash_visible", "scopes_overflowed",
+    "resources_overflowed", "bells",           "growths",           "growth_refused",
+    "raw_clones",           "misuses",         "heap_closed",       "dropped_no_lane",
+    "begun_no_lane"};
 static_assert(std::size(counter_names) == static_cast<std::size_t>(shm::ProcessCounter::count_));
 
 template <class Number>

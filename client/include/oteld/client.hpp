@@ -8,6 +8,8 @@
 #include "oteld/api.hpp"
 
 #include <chrono>
+#include <cstddef>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,6 +34,35 @@ public:
         return *this;
     }
 
+    // The rings are the process's, not the provider's: the first provider that says something about
+    // them makes them, when it is made itself. What is out of bounds is said on standard error and
+    // ignored.
+    //
+    // So many lanes are made at once, one a recording thread: 1 to 256.
+    Settings& lanes(std::size_t count) {
+        lanes_ = count;
+        return *this;
+    }
+    // What a thread's first lane holds, in bytes: up to 2 MiB, rounded up to a power of two of at
+    // least 16 KiB. 128 KiB where nothing is said.
+    Settings& lane_size(std::size_t bytes) {
+        lane_size_ = bytes;
+        return *this;
+    }
+    // Off: the lanes made at once (2 where nothing is said) are all there will be, and the client
+    // opens no file any more. Spans that find no lane or no room are dropped and counted. For
+    // programs that must not pay for growth, or that put themselves into a sandbox (seccomp,
+    // chroot) later: what they go on to use is named in client/README.md. Without a ring directory
+    // at this moment nothing is recorded, and neither is anything in a fork's child, unless it
+    // makes such a provider itself.
+    Settings& growth(bool on) {
+        growth_ = on;
+        return *this;
+    }
+
+    [[nodiscard]] std::optional<std::size_t> lanes() const noexcept { return lanes_; }
+    [[nodiscard]] std::optional<std::size_t> lane_size() const noexcept { return lane_size_; }
+    [[nodiscard]] bool growth() const noexcept { return growth_; }
     [[nodiscard]] const std::string& service_name() const noexcept { return service_name_; }
     [[nodiscard]] const std::string& service_version() const noexcept { return service_version_; }
     [[nodiscard]] const std::string& schema_url() const noexcept { return schema_url_; }
@@ -43,6 +74,8 @@ public:
 private:
     std::string service_name_, service_version_, schema_url_;
     std::vector<std::pair<std::string, std::string>> resource_;
+    std::optional<std::size_t> lanes_, lane_size_;
+    bool growth_ = true;
 };
 
 // A resource, a sampler and limits under which tracers record. May throw std::bad_alloc when it is

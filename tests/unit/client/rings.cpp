@@ -151,6 +151,7 @@ public:
         for (std::uint32_t i = 0; i < shm::process_counters_max; ++i) {
             rings_.counters[i] += map->counter_untrusted(static_cast<shm::ProcessCounter>(i));
         }
+        rings_.begun += map->counter_untrusted(shm::ProcessCounter::begun_no_lane);
         maps_.emplace_back(segment.process, std::move(map));
         rings_.segments.push_back(std::move(segment));
     }
@@ -275,7 +276,8 @@ std::string ReadSpan::at(const std::string& key) const { return find(attributes,
 std::string ReadResource::at(const std::string& key) const { return find(attributes, key); }
 
 std::uint64_t Rings::dropped() const {
-    std::uint64_t total = counted(shm::ProcessCounter::dropped_no_lane);
+    std::uint64_t total =
+        counted(shm::ProcessCounter::dropped_no_lane) + counted(shm::ProcessCounter::begun_no_lane);
     for (const std::uint64_t count : drops) total += count;
     return total;
 }

@@ -254,6 +254,40 @@ TEST_CASE("a lying cursor or a truncated file quarantines that segment alone, by
     CHECK(host.round() == 1);
 }
 
+TEST_CASE(
+    "spans that found no lane have begun and were dropped, in a living process and a dead one") {
+    Host host;
+    FakeSegment segment(host.spool.directory, "a.ring");
+    segment.put(0, numbered(1));
+    auto* live = reinterpret_cast<shm::SegmentHeader*>(segment.memory);
+    live->counters[static_cast<std::size_t>(shm::ProcessCounter::begun_no_lane)] = 7;
+    const auto no_lane = static_cast<std::size_t>(shm::DropReason::no_lane);
+    host.round();
+    const ProducerCounts counts = host.intake->segments().front()->counts_untrusted();
+    CHECK(counts.begun == 8);
+    CHECK(counts.dropped[no_lane] == 7);
+    segment.die();
+    host.round();
+    host.round();
+    CHECK(host.row().gone_begun == 8);
+    CHECK(host.row().gone_dropped[no_lane] == 7);
+}
+
+TEST_CASE(
+    "recording that is turned off is told to every segment, and no longer by the next daemon") {
+    Host host;
+    FakeSegment segment(host.spool.directory, "a.ring");
+    host.settings.recording = false;
+    host.restart();
+    host.round();
+    CHECK(segment.daemon()->recording_off == 1);
+    CHECK(segment.daemon()->retired == 0);
+    host.settings.recording = true;
+    host.restart();
+    host.round();
+    CHECK(segment.daemon()->recording_off == 0);
+}
+
 TEST_CASE("a dead process: drained, its open spans exported as unfinished, its files removed") {
     Host host;
     auto segment = std::make_unique<FakeSegment>(host.spool.directory, "a.ring");
@@ -267,6 +301,8 @@ TEST_CASE("a dead process: drained, its open spans exported as unfinished, its f
                     .field(11, Bytes().fixed64(1, 7000).field(2, "e").text)
                     .text;
     segment->open_slot(0, 0, open);
+    segment->slot(0, 0)->dropped[0] = 300;
+    segment->slot(0, 0)->dropped[2] = 1;
     segment->open_slot(1, 4, numbered(3));
     host.round();
     host.round();
@@ -297,6 +333,9 @@ TEST_CASE("a dead process: drained, its open spans exported as unfinished, its f
         }
         CHECK(marked);
         CHECK(last);
+        CHECK(span.dropped_attributes_count == 300);
+        CHECK(span.dropped_events_count == 0);
+        CHECK(span.dropped_links_count == 1);
     }
 }
 
@@ -401,7 +440,7 @@ TEST_CASE("a user beyond the caps is refused by name, the files within them are 
         shape.process = static_cast<std::uint8_t>(i + 1);
         segments.push_back(std::make_unique<FakeSegment>(
             host.spool.directory, std::string(1, static_cast<char>('a' + i)) + ".ring", shape));
-        segments.back()->put(0, numbered(static_cast<std::uint64_t>(i + 1)));
+        segments.back()->put(0, numbered(static_cast<std::uint64_t>(i) + 1));
     }
     CHECK(host.round() == 2);
     CHECK(host.intake->refused().size() == 2);
