@@ -10,13 +10,13 @@
 #pragma once
 
 #include "oteld/detail/record.hpp"
+#include "shm/hardware.hpp"
 #include "shm/layout.hpp"
-
-#include <cstring>
 
 namespace oteld::shm {
 
-struct LaneWriter {
+template <class Memory>
+struct BasicLaneWriter {
     std::uint64_t cursor;  // Where the next record goes; monotonic.
     std::uint64_t limit;
     std::uint8_t* data;
@@ -48,7 +48,7 @@ struct LaneWriter {
     // lane_reader.hpp.
     void publish(std::uint64_t record_bytes) noexcept {
         cursor += record_bytes;
-        __atomic_store_n(&producer->write_cursor, cursor, __ATOMIC_RELEASE);
+        Memory::store_release(producer->write_cursor, cursor);
     }
 
     enum class Room { ok, full };
@@ -57,8 +57,7 @@ struct LaneWriter {
     // read.
     Room make_room(std::uint64_t record_bytes, bool& ring_bell) noexcept {
         // Acquire: pairs with the daemon's release of its cursor; it has copied what it frees.
-        const std::uint64_t read_untrusted =
-            __atomic_load_n(&daemon->read_cursor, __ATOMIC_ACQUIRE);
+        const std::uint64_t read_untrusted = Memory::load_acquire(daemon->read_cursor);
         if (read_untrusted >= read_seen && read_untrusted <= cursor) read_seen = read_untrusted;
         const std::uint64_t lap_left = bytes - (cursor & (bytes - 1));
         const std::uint64_t needed =
@@ -97,9 +96,10 @@ private:
         const detail::RecordPrefix pad{static_cast<std::uint32_t>(pad_bytes),
                                        static_cast<std::uint8_t>(detail::RecordType::pad), 0,
                                        sizeof(detail::RecordPrefix)};
-        std::memcpy(data + (cursor & (bytes - 1)), &pad, sizeof pad);
+        Memory::copy_in(data + (cursor & (bytes - 1)), &pad, sizeof pad);
         publish(pad_bytes);
     }
 };
+using LaneWriter = BasicLaneWriter<Hardware>;
 
 }  // namespace oteld::shm

@@ -204,7 +204,7 @@ bool place(abi::Span& span, Thread& thread, Lane* lane) noexcept {
                 process->count(shm::ProcessCounter::not_crash_visible);
         }
     }
-    control->end_cursor = shm::slot_open;
+    shm::SlotSteps<>::open(*control);
     span.record = record_of(control);
     span.cursor = reinterpret_cast<std::uint8_t*>(span.record + 1);
     span.end = reinterpret_cast<std::uint8_t*>(control) + bytes;
@@ -221,8 +221,7 @@ void free_place(abi::Span& span, const Thread& thread) noexcept {
         if (Process* process = this_process()) process->count(shm::ProcessCounter::heap_closed);
         return;
     }
-    // Release: recovery that sees 0 also sees the record in the lane.
-    __atomic_store_n(&control->published, 0, __ATOMIC_RELEASE);
+    shm::SlotSteps<>::close(*control);
     if (owner->owner.load(std::memory_order_relaxed) == &thread)
         owner->slots.give_back(span.slot);
     else
@@ -232,7 +231,7 @@ void free_place(abi::Span& span, const Thread& thread) noexcept {
 // The marker first: a death right behind it leaves a span that is neither open nor dropped, which
 // is "lost".
 void drop(abi::Span& span, Thread& thread, Lane* lane, shm::DropReason reason) noexcept {
-    __atomic_store_n(&control_of(span.record)->end_cursor, 0, __ATOMIC_RELEASE);
+    shm::SlotSteps<>::dropped(*control_of(span.record));
     if (lane != nullptr)
         add(dropped(*lane, reason));
     else if (Process* process = this_process())
@@ -286,12 +285,12 @@ void copy(const abi::Span& span, std::uint8_t* to, std::uint64_t bytes,
 }
 
 [[gnu::noinline]] void end_in_handler(abi::Span& span, Thread& thread) noexcept {
-    __atomic_store_n(&control_of(span.record)->end_cursor, 0, __ATOMIC_RELEASE);
+    shm::SlotSteps<>::dropped(*control_of(span.record));
     thread.reentered_ends = thread.reentered_ends + 1;
     auto* owner = static_cast<Lane*>(span.owner);
     // The heap's locks may be held by what was interrupted: the buffer is not freed.
     if (span.slot == heap_slot) return;
-    __atomic_store_n(&control_of(span.record)->published, 0, __ATOMIC_RELEASE);
+    shm::SlotSteps<>::close(*control_of(span.record));
     clear_dropped(*control_of(span.record));
     owner->slots.give_back_from_elsewhere(span.slot);
 }
@@ -379,7 +378,7 @@ bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept {
     shm::SlotControl* control =
         needed > shm::record_bytes_max ? nullptr : take_larger(span, thread, needed, slot, bytes);
     if (control != nullptr) {
-        control->end_cursor = shm::slot_open;
+        shm::SlotSteps<>::open(*control);
         std::memcpy(control->dropped, old_control->dropped, sizeof control->dropped);
         std::memcpy(record_of(control), old_record, used);
         auto* end = reinterpret_cast<std::uint8_t*>(control) + bytes - span.description_bytes;
@@ -392,7 +391,7 @@ bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept {
         // Open in the new place before it is closed in the old one; recovery keeps the longer of
         // two.
         const std::uint32_t published = __atomic_load_n(&old_control->published, __ATOMIC_RELAXED);
-        __atomic_store_n(&control->published, published, __ATOMIC_RELEASE);
+        shm::SlotSteps<>::publish(*control, published);
         if (slot == heap_slot && old.slot != heap_slot) {
             if (Lane* lane = thread.lane; lane != nullptr && lane->generation != 0)
                 add(lane->writer.producer->heap_spans);
@@ -402,7 +401,7 @@ bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept {
         if (old.slot == heap_slot) {
             std::free(old_control);
         } else {
-            __atomic_store_n(&old_control->published, 0, __ATOMIC_RELEASE);
+            shm::SlotSteps<>::close(*old_control);
             clear_dropped(*old_control);
             free_place(old, thread);
         }
@@ -460,12 +459,8 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
                                                       : shm::DropReason::ring_full);
         } else {
             copy(*span, to, bytes, end_time);
-            shm::SlotControl* control = control_of(span->record);
-            control->end_segment = lane->segment->index;
-            control->end_lane = lane->index;
-            // Before the publication: a write cursor past this place says that the span is in the
-            // lane.
-            __atomic_store_n(&control->end_cursor, lane->writer.cursor + bytes, __ATOMIC_RELEASE);
+            shm::SlotSteps<>::ending(*control_of(span->record), lane->segment->index, lane->index,
+                                     lane->writer.cursor + bytes);
             lane->writer.publish(bytes);
             add(lane->writer.producer->ended);
             free_place(*span, thread);

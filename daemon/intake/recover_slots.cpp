@@ -2,6 +2,7 @@
 
 #include "daemon/intake/validate.hpp"
 #include "oteld/detail/wire.hpp"
+#include "shm/open_spans.hpp"
 #include "shm/span_view.hpp"
 
 #include <algorithm>
@@ -24,17 +25,15 @@ struct OpenSlot {
 };
 
 // Whether end() had got this span into a lane, or had dropped and counted it.
-bool ended(const shm::SlotControl& control, std::span<Segment* const> process) {
-    const std::uint64_t end_untrusted = __atomic_load_n(&control.end_cursor, __ATOMIC_ACQUIRE);
-    if (end_untrusted == shm::slot_open) return false;
-    if (end_untrusted == 0) return true;
-    const std::uint32_t segment_untrusted = control.end_segment;
-    const std::uint32_t lane_untrusted = control.end_lane;
+bool ended(const shm::SlotReading& slot, std::span<Segment* const> process) {
+    if (slot.end_cursor_untrusted == shm::slot_open) return false;
+    if (slot.end_cursor_untrusted == 0) return true;
     for (const Segment* segment : process) {
-        if (segment->header().segment_index != segment_untrusted) continue;
-        if (lane_untrusted >= segment->lanes().size()) return false;
-        const auto& producer = *segment->lanes()[lane_untrusted].view.producer;
-        return __atomic_load_n(&producer.write_cursor, __ATOMIC_ACQUIRE) >= end_untrusted;
+        if (segment->header().segment_index != slot.end_segment_untrusted) continue;
+        if (slot.end_lane_untrusted >= segment->lanes().size()) return false;
+        const auto& producer = *segment->lanes()[slot.end_lane_untrusted].view.producer;
+        return __atomic_load_n(&producer.write_cursor, __ATOMIC_ACQUIRE) >=
+               slot.end_cursor_untrusted;
     }
     return true;  // A segment that is gone had been drained to its end.
 }
@@ -48,14 +47,12 @@ std::vector<OpenSlot> open_slots(std::span<Segment* const> process) {
                 const shm::SlotPlace place = shm::slot_place(segment->header(), i);
                 const std::uint8_t* at = segment->lanes()[lane].view.slots + place.offset;
                 const auto& control = *reinterpret_cast<const shm::SlotControl*>(at);
-                // Acquire pairs with the release of whoever held the span: so many bytes are whole.
-                const std::uint32_t published_untrusted =
-                    __atomic_load_n(&control.published, __ATOMIC_ACQUIRE);
-                if (published_untrusted < sizeof(SpanRecord) ||
-                    published_untrusted > place.record_bytes)
+                const shm::SlotReading reading = shm::read_slot(control);
+                if (reading.published_untrusted < sizeof(SpanRecord) ||
+                    reading.published_untrusted > place.record_bytes)
                     continue;
-                if (ended(control, process)) continue;
-                OpenSlot slot{segment, lane, at + sizeof control, published_untrusted, 0};
+                if (ended(reading, process)) continue;
+                OpenSlot slot{segment, lane, at + sizeof control, reading.published_untrusted, 0};
                 shm::copy_untrusted(&slot.span_id, slot.record + offsetof(SpanRecord, span_id), 8);
                 found.push_back(slot);
             }
