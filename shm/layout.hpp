@@ -38,7 +38,7 @@ enum class DropReason : std::uint32_t {
     no_lane = 5,    // The thread that ended the span could not claim a lane.
     count_
 };
-inline constexpr std::uint32_t drop_reasons_max = 8;
+inline constexpr std::uint32_t drop_reasons_max = 8;  // The daemon keeps the last to itself.
 
 // Process-wide counters in the header, written by the client. Append only.
 enum class ProcessCounter : std::uint32_t {
@@ -86,7 +86,7 @@ struct SegmentHeader {
     std::uint64_t producer_offset;  // 120 In the lane: a LaneProducer; the last thing of the lane.
     std::uint32_t lock_offset;      // 128 In the producer page: the futex word of the robust mutex.
     std::uint32_t segment_index;    // 132 In its process, from 0.
-    std::uint8_t boot_id[16];       // 136
+    std::uint8_t boot_id[16];       // 136 All zero: unknown, /proc was out of reach.
     std::uint8_t process_id[16];    // 152 Random; groups the segments of one process (of one user).
     std::uint32_t pid;              // 168 As the process sees itself: for people only.
     std::uint32_t clock_kind;       // 172 ClockKind
@@ -127,8 +127,8 @@ struct LaneProducer {
     std::uint64_t
         write_cursor;  // Monotonic. Release; pairs with the daemon's acquire in lane_reader.hpp.
     std::uint8_t reserved_0[56];
-    std::uint64_t begun;       // 64  Sampled spans started. Before the slot is published, so that
-    std::uint64_t ended;       // 72  begun >= ended + dropped + open slots at every instruction.
+    std::uint64_t begun;  // 64  Sampled spans started. Before the slot is published, so that
+    std::uint64_t ended;  // 72  begun >= ended + dropped + open slots over the lanes of a process.
     std::uint64_t unsampled;   // 80
     std::uint64_t heap_spans;  // 88  Of `begun`, those that left the slots for the heap.
     std::uint64_t dropped[drop_reasons_max];  // 96

@@ -210,9 +210,11 @@ Result<std::unique_ptr<SegmentMap>> SegmentMap::open(int directory_fd, const std
     map->identity_ = {static_cast<std::uint64_t>(info.st_dev),
                       static_cast<std::uint64_t>(info.st_ino),
                       hash_bytes(&header, header_written_once_bytes)};
+    // All zero on either side: /proc was out of reach there. That says nothing about the boot.
     const BootId boot = current_boot_id();
-    map->other_boot_ =
-        boot != BootId{} && std::memcmp(boot.data(), header.boot_id, boot.size()) != 0;
+    BootId theirs{};
+    std::memcpy(theirs.data(), header.boot_id, theirs.size());
+    map->other_boot_ = boot != BootId{} && theirs != BootId{} && theirs != boot;
 
     try {
         const std::string path = "/proc/self/fd/" + std::to_string(map->fd_.get());
@@ -270,7 +272,7 @@ std::string_view SegmentMap::tables_untrusted() const noexcept {
 std::uint64_t SegmentMap::counter_untrusted(ProcessCounter counter) const noexcept {
     const auto* header = static_cast<const SegmentHeader*>(data_->get_address());
     return __atomic_load_n(&header->counters[static_cast<std::uint32_t>(counter)],
-                           __ATOMIC_RELAXED);
+                           __ATOMIC_ACQUIRE);
 }
 
 bool SegmentMap::truncated() const noexcept {
@@ -289,11 +291,6 @@ bool SegmentMap::owner_alive() const noexcept {
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
     return ::fcntl(fd_.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
-}
-
-bool SegmentMap::still_named() const noexcept {
-    struct stat info {};
-    return ::fstat(fd_.get(), &info) == 0 && info.st_nlink != 0;
 }
 
 }  // namespace oteld::shm

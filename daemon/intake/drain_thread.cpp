@@ -13,26 +13,16 @@ using std::chrono::seconds;
 
 nanoseconds monotonic() { return std::chrono::steady_clock::now().time_since_epoch(); }
 
-// An anchor some time ago, to measure a tick by: the previous daemon's, else one of five
-// milliseconds ago.
-ClockAnchor earlier_anchor(const shm::ControlPageFile& control) {
-    const shm::ControlAnchor& left = control.earlier_anchor();
-    const ClockAnchor now = read_anchor();
-    if (left.ticks != 0 && left.ticks < now.ticks && left.monotonic_ns < now.monotonic_ns)
-        return {left.ticks, left.monotonic_ns, left.realtime_ns};
-    std::this_thread::sleep_for(milliseconds(5));
-    return now;
-}
-
 DaemonClock calibrated(const shm::ControlPageFile& control) {
-    const ClockAnchor earlier = earlier_anchor(control);
-    return {read_anchor(), earlier};
+    const shm::ControlAnchor& left = control.earlier_anchor();
+    const ClockAnchor recent = read_anchor();
+    std::this_thread::sleep_for(milliseconds(5));
+    const ClockAnchor now = read_anchor();
+    return {now, earlier_anchor({left.ticks, left.monotonic_ns, left.realtime_ns}, recent, now)};
 }
 
 constexpr seconds anchor_interval{1};
 constexpr seconds snapshot_interval{1};
-// While something moves, so that `oteld status` is fresh.
-constexpr milliseconds snapshot_interval_busy{250};
 constexpr seconds trim_after{5};
 // Rings that never fall silent do not keep the daemon from stopping.
 constexpr seconds closing_max{3};
@@ -106,23 +96,18 @@ void DrainThread::keep_time(Time now) {
 }
 
 void DrainThread::apply_settlements() {
-    for (const Settlement& settlement : parts_.inbox.take()) {
-        settler_.apply(settlement);
-        moved_ = true;
-    }
+    for (const Settlement& settlement : parts_.inbox.take()) settler_.apply(settlement);
 }
 
 void DrainThread::take_in(Time now) {
     const bool closing = closing_.load(std::memory_order_acquire);
     if (closing) intake_.look_soon();
-    if (intake_.round(now, nap_) != 0) {
-        last_span_ = now;
-        moved_ = true;
-    }
+    if (intake_.round(now, nap_) != 0) last_span_ = now;
     if (!closing) return;
     if (rounds_since_closing_++ == 0) closing_since_ = now;
     // Two looks tell a dead process; then it has been drained and its open spans are recovered.
-    const bool done = rounds_since_closing_ > 3 && intake_.settled_with_the_dead();
+    const bool done =
+        rounds_since_closing_ > 3 && intake_.settled_with_the_dead() && !intake_.more_waits();
     if (done || now - closing_since_ >= closing_max)
         intake_closed_.store(true, std::memory_order_release);
 }
@@ -150,7 +135,6 @@ void DrainThread::hand_over(std::span<const ExtentRef> extents) {
 
 void DrainThread::publish_snapshot(Time now) {
     last_snapshot_ = now;
-    moved_ = false;
     auto snapshot = std::make_shared<status::Snapshot>();
     fill_intake(*snapshot, intake_, parts_.spool, parts_.workers);
     const std::lock_guard lock(mutex_);

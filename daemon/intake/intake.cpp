@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <ctime>
+#include <optional>
 
 namespace oteld::daemon {
 namespace {
@@ -17,9 +18,8 @@ std::uint64_t realtime_ns() {
            static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-std::uint64_t anchor_of(const shm::SegmentHeader& header) {
-    const bool tsc = header.clock_kind == static_cast<std::uint32_t>(shm::ClockKind::tsc);
-    return tsc ? header.anchor_ticks : header.anchor_monotonic_ns;
+std::uint64_t hash_of(const RingName& file) {
+    return std::hash<std::string>()(file.name) ^ file.inode * 0x9E3779B97F4A7C15ULL;
 }
 
 bool same_process(const Segment& a, const Segment& b) {
@@ -45,32 +45,63 @@ Intake::Intake(const shm::DirectoryHandle& directory, const config::Shm& setting
 Intake::~Intake() = default;
 
 std::uint64_t Intake::round(Time now, Nap& nap) {
+    more_waits_ = false;
     discover(now);
-    spool_full_ = false;
-    users_.clear();
-    std::uint64_t spans = 0;
-    for (const auto& process : processes_)
-        for (Segment* segment : process->segments) spans += drain_segment(*segment, *process, nap);
+    const std::uint64_t spans = drain_all(nap);
     if (now >= next_liveness_) {
         next_liveness_ = now + liveness_interval;
         look_at_processes();
     }
+    if (more_waits_) nap.more_waits();
     return spans;
 }
 
 void Intake::discover(Time now) {
-    for (const std::string& name : watch_.look(now)) {
-        const auto known = [&name](const auto& segment) { return segment->map().name() == name; };
-        if (std::none_of(segments_.begin(), segments_.end(), known)) open_segment(name);
+    for (RingName& file : watch_.look(now, listed_.empty())) {
+        // What is beyond the limit waits for the next listing.
+        if (file.inode != 0)
+            listed_.push_back(std::move(file));
+        else if (fresh_.size() < fresh_max)
+            fresh_.push_back(std::move(file));
     }
     if (now >= next_clean_up_) {
         next_clean_up_ = now + clean_up_interval;
         watch_.clean_up();
+        no_rings_.clear();
         // What was refused is tried again with the next scan; names that are gone need no words any
         // more.
         std::erase_if(refused_, [this](const RefusedFile& file) { return !exists(file.name); });
         std::erase_if(refused_unnamed_, [this](const auto& name) { return !exists(name); });
     }
+    open_new();
+}
+
+// Anybody can fill the directory with names, or make and remove one after the other: that must hold
+// up neither the rings that are known nor, for long, new ones.
+void Intake::open_new() {
+    open_some(fresh_);
+    open_some(listed_);
+    more_waits_ = more_waits_ || !fresh_.empty() || !listed_.empty();
+    if (all_seen_ || !listed_.empty()) return;
+    all_seen_ = true;
+    for (const auto& process : processes_)
+        if (process->segments.front()->scopes().first_resource() != nullptr)
+            (void)ensure_row(*process);
+}
+
+void Intake::open_some(std::deque<RingName>& names) {
+    for (std::size_t opens = 0; opens < round_opens_max && !names.empty();) {
+        const RingName file = std::move(names.front());
+        names.pop_front();
+        if (!is_new(file)) continue;
+        open_segment(file);
+        ++opens;
+    }
+}
+
+bool Intake::is_new(const RingName& file) const {
+    return !mapped_names_.contains(file.name) &&
+           (file.inode == 0 || !no_rings_.contains(hash_of(file)));
 }
 
 bool Intake::exists(const std::string& name) const {
@@ -78,10 +109,17 @@ bool Intake::exists(const std::string& name) const {
     return ::fstatat(directory_.fd.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-void Intake::open_segment(const std::string& name) {
+void Intake::open_segment(const RingName& file) {
+    const std::string& name = file.name;
     auto map = shm::SegmentMap::open(directory_.fd.get(), name, shm::SegmentAccess::drain);
     if (!map) {
-        if (map.error().code != ErrorCode::not_found) refuse(name, map.error().message);
+        const ErrorCode code = map.error().code;
+        if (code == ErrorCode::not_found) return;
+        if (file.inode != 0 && (code == ErrorCode::corrupt || code == ErrorCode::unsupported)) {
+            if (no_rings_.size() >= no_rings_max) no_rings_.clear();
+            no_rings_.insert(hash_of(file));
+        }
+        refuse(name, map.error().message);
         return;
     }
     if (spool_.folded((*map)->identity())) {
@@ -92,14 +130,16 @@ void Intake::open_segment(const std::string& name) {
     }
     if (!within_caps(name, **map)) return;
     no_longer_refused(name);
-    segments_.push_back(std::make_unique<Segment>(std::move(*map), spool_, control_generation_,
-                                                  settings_.recording));
+    TableMemory& table_memory = table_memory_[(*map)->owner()];
+    segments_.push_back(std::make_unique<Segment>(std::move(*map), spool_, clock_, table_memory,
+                                                  control_generation_, settings_.recording));
+    mapped_names_.insert(name);
     Segment& segment = *segments_.back();
     Process& process = process_of(segment);
     process.segments.push_back(&segment);
     process.dead = false;
-    process.created_ticks = std::min(process.created_ticks, anchor_of(segment.header()));
-    if (process.has_row || segment.scopes().first_resource() != nullptr) ensure_row(process);
+    process.created_ticks = std::min(process.created_ticks, segment.clock().anchor_ticks);
+    if (process.has_row || segment.scopes().first_resource() != nullptr) (void)ensure_row(process);
 }
 
 bool Intake::within_caps(const std::string& name, const shm::SegmentMap& map) {
@@ -153,10 +193,10 @@ Process& Intake::process_of(Segment& segment) {
     return *processes_.back();
 }
 
-void Intake::ensure_row(Process& process) {
+bool Intake::ensure_row(Process& process) {
     if (process.has_row) {
         for (Segment* segment : process.segments) segment->row = process.row;
-        return;
+        return true;
     }
     // Its first segment names it, with its first resource if it has one by now.
     Segment& segment = *process.segments.front();
@@ -169,17 +209,41 @@ void Intake::ensure_row(Process& process) {
     facts.executable = {header.executable, ::strnlen(header.executable, sizeof header.executable)};
     if (const ResourceBytes* resource = segment.scopes().first_resource())
         facts.service = resource->service;
+    if (!all_seen_ && !spool_.rows().find(facts) && spool_.rows().full()) return false;
     process.row = spool_.rows().find_or_add(facts, realtime_ns());
     process.has_row = true;
     spool_.rows().hold(process.row);
     for (Segment* each : process.segments) each->row = process.row;
+    return true;
 }
 
-std::uint64_t Intake::drain_segment(Segment& segment, Process& process, Nap& nap) {
-    if (segment.quarantined()) return 0;
+std::uint64_t Intake::drain_all(Nap& nap) {
+    spool_full_ = false;
+    round_bytes_left_ = round_bytes_max;
+    users_.clear();
     std::uint64_t spans = 0;
-    for (std::uint32_t i = 0; i < segment.lanes().size() && !spool_full_; ++i) {
-        Lane& lane = segment.lanes()[i];
+    std::optional<std::size_t> first_without;
+    const std::size_t count = processes_.size();
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::size_t index = (next_process_ + i) % count;
+        const Turn turn = drain_process(*processes_[index], nap);
+        spans += turn.spans;
+        if (turn.left && !turn.took && !first_without) first_without = index;
+    }
+    next_process_ = first_without.value_or(next_process_);
+    return spans;
+}
+
+Intake::Turn Intake::drain_process(Process& process, Nap& nap) {
+    Turn turn;
+    for (Segment* segment : process.segments) drain_segment(*segment, process, nap, turn);
+    return turn;
+}
+
+void Intake::drain_segment(Segment& segment, Process& process, Nap& nap, Turn& turn) {
+    if (segment.quarantined()) return;
+    for (std::uint32_t i = 0; i < segment.lanes().size() && !segment.quarantined(); ++i) {
+        const Lane& lane = segment.lanes()[i];
         if (lane.view.data_bytes == 0) continue;
         // One look: a reader that followed the writer would make it slower.
         const shm::LaneRange range = shm::look_at_lane(lane.view, lane.cursor);
@@ -189,28 +253,43 @@ std::uint64_t Intake::drain_segment(Segment& segment, Process& process, Nap& nap
                                " contradict each other");
             break;
         }
-        if (!process.has_row) ensure_row(process);
-        UserSpans& owner = user(segment.map().owner());
-        const std::uint64_t before = lane.drained;
-        for (bool more = true; more && lane.cursor != range.to;) {
-            // As with a full spool, they stay in their rings until others have been settled.
-            owner.refused = owner.spans >= settings_.user_spans_max;
-            if (owner.refused) break;
-            std::optional<ExtentRef> extent;
-            const Drain::Step step =
-                drain_.step(segment, i, range.to, process.created_ticks, extent);
-            more = step == Drain::Step::drained;
-            spool_full_ = spool_full_ || step == Drain::Step::spool_full;
-            if (!extent) continue;
-            owner.spans += extent->header->spans;
-            hand_over_({&*extent, 1});
+        if (!process.has_row && !ensure_row(process)) {
+            turn.left = true;
+            break;
         }
+        drain_lane(segment, i, process, range, turn);
         nap.drained(lane.cursor - range.from, lane.view.data_bytes);
-        spans += lane.drained - before;
-        if (segment.quarantined()) break;
     }
     if (segment.map().truncated()) segment.quarantine("its file was truncated");
-    return spans;
+}
+
+void Intake::drain_lane(Segment& segment, std::uint32_t index, const Process& process,
+                        const shm::LaneRange& range, Turn& turn) {
+    const Lane& lane = segment.lanes()[index];
+    UserSpans& owner = user(segment.map().owner());
+    const std::uint64_t spans_before = lane.drained;
+    bool out_of_time = false;
+    Drain::Step step = Drain::Step::drained;
+    while (step == Drain::Step::drained && lane.cursor != range.to && !spool_full_) {
+        // As with a full spool, they stay in their rings until others have been settled.
+        owner.refused = owner.spans >= settings_.user_spans_max;
+        out_of_time = owner.round_bytes_left == 0 || round_bytes_left_ == 0;
+        if (owner.refused || out_of_time) break;
+        const std::uint64_t cursor_before = lane.cursor;
+        std::optional<ExtentRef> extent;
+        step = drain_.step(segment, index, range.to, process.created_ticks, extent);
+        spool_full_ = step == Drain::Step::spool_full;
+        const std::uint64_t bytes = lane.cursor - cursor_before;
+        owner.round_bytes_left -= std::min(owner.round_bytes_left, bytes);
+        round_bytes_left_ -= std::min(round_bytes_left_, bytes);
+        if (!extent) continue;
+        owner.spans += extent->header->spans;
+        hand_over_({&*extent, 1});
+    }
+    turn.spans += lane.drained - spans_before;
+    turn.took = turn.took || lane.cursor != range.from;
+    turn.left = turn.left || lane.cursor != range.to;
+    more_waits_ = more_waits_ || (out_of_time && !owner.refused);
 }
 
 void Intake::look_at_processes() {
@@ -236,18 +315,36 @@ bool Intake::settled_with_the_dead() const noexcept {
 void Intake::finish_process(Process& process) {
     const auto drained = [](const Segment* segment) { return segment->drained(); };
     if (!std::all_of(process.segments.begin(), process.segments.end(), drained)) return;
-    ensure_row(process);
+    if (!ensure_row(process)) return;
     std::vector<ExtentRef> extents;
     const Recovery recovery = recover_open_slots(process.segments, process.created_ticks, spool_,
                                                  clock_, drain_, extents);
     if (!extents.empty()) hand_over_(extents);
     if (recovery == Recovery::spool_full) return;  // The next look goes on.
+    const bool has_crashed = crashed(process);
     const auto segments = process.segments;
-    for (Segment* segment : segments) remove_segment(*segment, process);
+    for (Segment* segment : segments) remove_segment(*segment, process, has_crashed);
     spool_.rows().release(process.row);
 }
 
-void Intake::remove_segment(Segment& segment, Process& process) {
+bool Intake::crashed(const Process& process) const {
+    const auto died_holding = [](const Segment* segment) { return segment->died_holding(); };
+    if (std::none_of(process.segments.begin(), process.segments.end(), died_holding)) return false;
+    const ApplicationRow& row = spool_.rows().row(process.row);
+    if (row.recovered != 0) return true;
+    std::uint64_t begun = row.gone_begun;
+    std::uint64_t accounted = row.gone_drained + row.gone_malformed;
+    for (const std::uint64_t dropped : row.gone_dropped) accounted += dropped;
+    for (const Segment* segment : process.segments) {
+        const ProducerCounts counts = segment->counts_untrusted();
+        begun += counts.begun;
+        for (const std::uint64_t dropped : counts.dropped) accounted += dropped;
+        for (const Lane& lane : segment->lanes()) accounted += lane.drained + lane.malformed;
+    }
+    return begun > accounted;
+}
+
+void Intake::remove_segment(Segment& segment, Process& process, bool has_crashed) {
     segment.retire();
     const ProducerCounts counts = segment.counts_untrusted();
     ApplicationRow difference{};
@@ -261,7 +358,7 @@ void Intake::remove_segment(Segment& segment, Process& process) {
         difference.gone_malformed += lane.malformed;
     }
     difference.malformed = segment.abandoned();
-    difference.crashed = segment.died_holding() ? 1 : 0;
+    difference.crashed = has_crashed ? 1 : 0;
     spool_.fold_segment(process.row, segment.map().identity(), difference);
     struct stat info {};
     // By its name only if that is still this file.
@@ -272,6 +369,7 @@ void Intake::remove_segment(Segment& segment, Process& process) {
         (void)::unlinkat(directory_.fd.get(), segment.map().name().c_str(), 0);
     spool_.forget_folded();
     std::erase(process.segments, &segment);
+    mapped_names_.erase(segment.map().name());
     std::erase_if(segments_, [&segment](const auto& owned) { return owned.get() == &segment; });
 }
 

@@ -9,9 +9,10 @@ namespace {
 std::uint64_t less(std::uint64_t from, std::uint64_t what) { return from > what ? from - what : 0; }
 
 const char* drop_reason_name(std::size_t reason) {
-    static constexpr const char* names[] = {"ring_full", "too_large", "no_memory", "reentrant",
-                                            "orphaned",  "no_lane",   "reclaimed"};
-    static_assert(std::size(names) == dropped_reclaimed + 1);
+    static constexpr const char* names[] = {"ring_full", "too_large", "no_memory",
+                                            "reentrant", "orphaned",  "no_lane"};
+    static_assert(std::size(names) == static_cast<std::size_t>(shm::DropReason::count_));
+    if (reason == dropped_reclaimed) return "reclaimed";
     return reason < std::size(names) ? names[reason] : "other";
 }
 
@@ -45,24 +46,17 @@ struct Live {
 void add(Live& live, const Process& process) {
     live.any = true;
     live.alive = live.alive || !process.dead;
+    // Our own counters first, then the producer's: what it finished in between is in the ring, not
+    // missing.
     for (const Segment* segment : process.segments) {
-        // Our own counters first, then the producer's: what it finished in between is in the ring,
-        // not missing.
         for (const Lane& lane : segment->lanes()) {
             live.drained += lane.drained;
             live.malformed += lane.malformed;
         }
         live.abandoned += segment->abandoned();
-        const ProducerCounts counts = segment->counts_untrusted();
-        live.counts.ended += counts.ended;
-        live.counts.begun += counts.begun;
-        live.counts.unsampled += counts.unsampled;
-        live.counts.heap_spans += counts.heap_spans;
-        live.counts.lane_bytes += counts.lane_bytes;
-        live.counts.lane_bytes_used += counts.lane_bytes_used;
-        for (std::size_t i = 0; i < std::size(counts.dropped); ++i)
-            live.counts.dropped[i] += counts.dropped[i];
     }
+    for (const Segment* segment : process.segments) segment->add_finished_untrusted(live.counts);
+    for (const Segment* segment : process.segments) segment->add_begun_untrusted(live.counts);
 }
 
 void fill_balance(status::Application& application, const ApplicationRow& row, const Live& live) {

@@ -6,6 +6,7 @@
 // and the next daemon, and is believed only at the start, after checking.
 #pragma once
 
+#include "daemon/intake/clock.hpp"
 #include "daemon/intake/scopes.hpp"
 #include "daemon/spool/spool.hpp"
 #include "shm/lane_reader.hpp"
@@ -27,7 +28,8 @@ struct Lane {
     bool recovered = false;
 };
 
-// Counters of the application's side, read one after the other: exact only when nothing moves.
+// Counters of the application's side, read one after the other: exact only when nothing moves, but
+// begun >= ended + dropped in every reading.
 struct ProducerCounts {
     std::uint64_t begun = 0;
     std::uint64_t ended = 0;
@@ -38,19 +40,21 @@ struct ProducerCounts {
     std::uint64_t lane_bytes = 0;
     std::uint64_t lane_bytes_used = 0;
 };
-// In `dropped`, behind the reasons of lanes: dead segments that this process had to remove
-// undrained.
-inline constexpr std::size_t dropped_reclaimed = 6;
+// In `dropped`, in the last place, which no reason of lanes may take: dead segments that this
+// process had to remove undrained.
+inline constexpr std::size_t dropped_reclaimed = shm::drop_reasons_max - 1;
+static_assert(static_cast<std::size_t>(shm::DropReason::count_) <= dropped_reclaimed);
 
 class Segment {
 public:
     // Continues each lane where the spool or the lane's own page says that an earlier daemon was.
     // Tells the client which control page is current and whether it may record.
-    Segment(std::unique_ptr<shm::SegmentMap> map, const Spool& spool,
-            std::uint64_t control_generation, bool recording = true);
+    Segment(std::unique_ptr<shm::SegmentMap> map, const Spool& spool, const DaemonClock& clock,
+            TableMemory& table_memory, std::uint64_t control_generation, bool recording);
 
     [[nodiscard]] const shm::SegmentMap& map() const noexcept { return *map_; }
     [[nodiscard]] const shm::SegmentHeader& header() const noexcept { return map_->header(); }
+    [[nodiscard]] const SegmentClock& clock() const noexcept { return clock_; }
     [[nodiscard]] std::vector<Lane>& lanes() noexcept { return lanes_; }
     [[nodiscard]] const std::vector<Lane>& lanes() const noexcept { return lanes_; }
     [[nodiscard]] Scopes& scopes() noexcept { return scopes_; }
@@ -61,6 +65,10 @@ public:
         return scopes_.find(index);
     }
     [[nodiscard]] ProducerCounts counts_untrusted() const noexcept;
+    // Its two halves. Over all segments of a process the first comes first: a span may end on
+    // another thread, in another lane or segment, than it has begun on.
+    void add_finished_untrusted(ProducerCounts& counts) const noexcept;
+    void add_begun_untrusted(ProducerCounts& counts) const noexcept;
     // A lane word of its owner says that its thread died holding it.
     [[nodiscard]] bool died_holding() const noexcept;
     [[nodiscard]] bool drained() const noexcept;
@@ -85,6 +93,7 @@ private:
     void restore(Lane& lane, std::uint32_t index, const Spool& spool);
 
     std::unique_ptr<shm::SegmentMap> map_;
+    SegmentClock clock_;
     std::vector<Lane> lanes_;
     Scopes scopes_;
     std::string quarantine_reason_;

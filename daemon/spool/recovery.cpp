@@ -54,8 +54,10 @@ Result<void> Spool::recover(const std::vector<std::string>& exporters) {
     discard_removed(exporter_mask_);
     for (std::uint32_t block = 0; block < file_->blocks(); ++block) {
         if (header_.block[block].end != 0) free_if_settled(block);
-        const bool is_free = header_.block[block].end == 0 && block < blocks_max_;
-        if (is_free && std::find(free_.begin(), free_.end(), block) == free_.end())
+        if (header_.block[block].end != 0) continue;
+        if (block >= blocks_max_)
+            file_->punch(block);
+        else if (std::find(free_.begin(), free_.end(), block) == free_.end())
             free_.push_back(block);
     }
     std::sort(free_.begin(), free_.end(), std::greater<>());
@@ -146,6 +148,7 @@ bool Spool::recover_block(std::uint32_t block) {
     BlockEntry& entry = header_.block[block];
     const std::uint64_t end = std::min(entry.end, block_bytes);
     std::uint64_t offset = 0;
+    std::uint64_t folded = 0;  // `entry.folded`, at the end of an extent whatever it says.
     while (offset < end) {
         ExtentHeader& extent = *extent_at(block, offset);
         if (!sound(extent, offset, end, entry.live_from, header_.commit_seq)) break;
@@ -170,10 +173,13 @@ bool Spool::recover_block(std::uint32_t block) {
             }
             if (wanted) left_over_.push_back({&extent, block});
         }
+        if (offset < entry.folded) folded = offset + extent.bytes;
         offset += extent.bytes;
     }
-    if (offset == entry.end) return true;
+    if (offset == entry.end && folded == entry.folded) return true;
     journal_.set(entry.end, offset);
+    journal_.set(entry.folded, folded);
+    if (offset == 0) journal_.set(entry.live_from, 0);
     journal_.commit();
     return false;
 }

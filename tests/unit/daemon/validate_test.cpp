@@ -1,5 +1,6 @@
 #include "daemon/intake/validate.hpp"
 
+#include "daemon/intake/duplicate_keys.hpp"
 #include "fake_segment.hpp"
 #include "shm/span_view.hpp"
 
@@ -287,6 +288,26 @@ TEST_CASE("of a key set twice in a marked record only the last value stays") {
     CHECK(frame_of(record).frame.keys_removed == 0);
 }
 
+TEST_CASE("more attributes than any program sets on purpose are not compared with each other") {
+    const auto with = [](std::size_t attributes) {
+        Record record;
+        record.flags = detail::record_duplicate_keys;
+        std::string body = Bytes().field(5, "n").text;
+        for (std::size_t i = 0; i < attributes; ++i) body.append("\x4A\x00", 2);
+        record.body = body;
+        return frame_of(record);
+    };
+    const Framed few = with(duplicate_keys_attributes_max);
+    REQUIRE(few.refusal == Refusal::none);
+    CHECK(few.frame.keys_removed == duplicate_keys_attributes_max - 1);
+    const Framed many = with(duplicate_keys_attributes_max + 1);
+    REQUIRE(many.refusal == Refusal::none);
+    CHECK(many.frame.keys_removed == 0);
+    const Framed most = with(500'000);
+    REQUIRE(most.refusal == Refusal::none);
+    CHECK(most.frame.keys_removed == 0);
+}
+
 TEST_CASE("a frame whose length shrinks below a varint's step is still whole") {
     // 127 bytes take one byte of length, 128 take two: cross that step by removing duplicates of
     // every size.
@@ -313,7 +334,8 @@ TEST_CASE("times in ticks are converted, in events too; times in nanoseconds are
     header.anchor_realtime_ns = 1'700'000'000'000'000'000;
     const ClockAnchor first{1'000'000'000, 500'000'000, 1'700'000'000'000'000'000};
     const DaemonClock daemon_clock(first, {0, 0, 0});  // Half a nanosecond a tick.
-    const TickConverter clock(header, false, header.anchor_ticks, daemon_clock, 3'000'000'000);
+    const TickConverter clock(SegmentClock(header, false, daemon_clock), header.anchor_ticks,
+                              daemon_clock, 3'000'000'000);
     Record record;
     record.start = 2'000'000'000 | detail::time_is_ticks;
     record.end = 2'000'000'100 | detail::time_is_ticks;
