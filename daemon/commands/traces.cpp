@@ -1,12 +1,11 @@
 #include "daemon/commands/traces.hpp"
 
-#include <time.h>
-
 #include <array>
 #include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <vector>
 
 #include "daemon/commands/traces_json.hpp"
@@ -234,7 +233,7 @@ std::optional<std::uint64_t> parse_rfc3339(std::string_view text) {
                                             std::chrono::day(static_cast<unsigned>(day)));
     if (!whole.ok() || hour > 23 || minute > 59 || second > 60) return std::nullopt;
     const std::int64_t days = std::chrono::sys_days(whole).time_since_epoch().count();
-    const std::int64_t seconds = days * 86400 + hour * 3600 + minute * 60 + second - east;
+    const std::int64_t seconds = ((days * 24 + hour) * 60 + minute) * 60 + second - east;
     if (seconds < 0) return std::nullopt;
     return static_cast<std::uint64_t>(seconds) * 1'000'000'000 + fraction_ns;
 }

@@ -29,8 +29,8 @@ std::uint64_t length_between(const ClockAnchor& earlier, const ClockAnchor& late
     const auto scaled = static_cast<unsigned __int128>(later.monotonic_ns - earlier.monotonic_ns)
                         << tick_shift;
     const auto length = scaled / ticks;
-    const bool plausible =
-        length > default_tick_length / 100 && length < default_tick_length * 1000;
+    constexpr std::uint64_t length_max = default_tick_length * 1000;
+    const bool plausible = length > default_tick_length / 100 && length < length_max;
     return plausible ? static_cast<std::uint64_t>(length) : 0;
 }
 

@@ -41,14 +41,11 @@ void ExtentWriter::put_scope(ScopeBytes& scope) noexcept {
     scope.extent_number = number_;
     scope.offset =
         static_cast<std::uint32_t>(sizeof(ExtentHeader) + static_cast<std::size_t>(at_ - begin_));
-    std::uint8_t* text = at_ + sizeof chunk;
+    char* text = reinterpret_cast<char*>(at_ + sizeof chunk);
     std::memcpy(at_, &chunk, sizeof chunk);
     const std::string* const parts[] = {&scope.resource->message, &scope.resource->schema_url,
                                         &scope.scope, &scope.scope_schema_url};
-    for (const std::string* part : parts) {
-        std::memcpy(text, part->data(), part->size());
-        text += part->size();
-    }
+    for (const std::string* part : parts) text += part->copy(text, part->size());
     at_ += chunk.bytes;
 }
 

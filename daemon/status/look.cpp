@@ -1,8 +1,8 @@
 #include "daemon/status/look.hpp"
 
 #include <fmt/format.h>
-#include <time.h>
 
+#include <ctime>
 #include <utility>
 
 #include "daemon/status/json.hpp"

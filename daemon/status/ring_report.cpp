@@ -1,10 +1,10 @@
 #include "daemon/status/ring_report.hpp"
 
 #include <fmt/format.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cstring>
+#include <ctime>
 #include <memory>
 #include <string_view>
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include "daemon/status/tree.hpp"
 #include "daemon/status/words.hpp"
@@ -181,7 +182,7 @@ private:
         const auto column = [&](std::uint64_t ns) {
             const double share =
                 static_cast<double>(std::min(ns, whole)) / static_cast<double>(whole);
-            return static_cast<std::size_t>(share * static_cast<double>(bar_columns_) + 0.5);
+            return static_cast<std::size_t>(std::lround(share * static_cast<double>(bar_columns_)));
         };
         const std::size_t from = std::min(column(offset), bar_columns_ - 1);
         const std::size_t to =

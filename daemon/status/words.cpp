@@ -1,11 +1,11 @@
 #include "daemon/status/words.hpp"
 
 #include <fmt/format.h>
-#include <time.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <ctime>
 
 namespace oteld::status {
 namespace {
@@ -92,7 +92,7 @@ std::string duration_words(std::int64_t ns) {
     const std::int64_t seconds = ns / second_ns;
     if (seconds < 60) return fmt::format("{} s", seconds);
     if (seconds < 3600) return fmt::format("{} min {} s", seconds / 60, seconds % 60);
-    if (seconds < 24 * 3600) return fmt::format("{} h {} min", seconds / 3600, seconds % 3600 / 60);
+    if (seconds < 86400) return fmt::format("{} h {} min", seconds / 3600, seconds % 3600 / 60);
     return fmt::format("{} d {} h", seconds / 86400, seconds % 86400 / 3600);
 }
 

@@ -9,7 +9,6 @@
 #include "oteld/client.hpp"
 #include "tests/bench/measure.hpp"
 
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>

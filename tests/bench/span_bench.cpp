@@ -147,8 +147,8 @@ const oteld_tracer c_tracer = oteld_get_tracer(OTELD_STR("bench"), OTELD_STR("1"
 // Stands in for the daemon's drain: everything written counts as read.
 void move_cursors() {
     static std::map<std::string, std::uint8_t*> maps;
-    const std::string directory = std::getenv("OTELD_DIR");
-    DIR* list = opendir(directory.c_str());
+    const char* directory = std::getenv("OTELD_DIR");
+    DIR* list = directory == nullptr ? nullptr : opendir(directory);
     if (list == nullptr) return;
     while (const dirent* entry = readdir(list)) {
         const std::string name = entry->d_name;
@@ -157,7 +157,7 @@ void move_cursors() {
             continue;
         std::uint8_t*& map = maps[name];
         if (map == nullptr) {
-            const int file = open((directory + "/" + name).c_str(), O_RDWR | O_CLOEXEC);
+            const int file = openat(dirfd(list), entry->d_name, O_RDWR | O_CLOEXEC);
             struct stat facts {};
             if (file < 0 || fstat(file, &facts) != 0) continue;
             map = static_cast<std::uint8_t*>(mmap(nullptr, static_cast<std::size_t>(facts.st_size),
@@ -212,9 +212,9 @@ int main(int count, char** arguments) {
         {"header 5 attributes, current", header_scope},
         {"unsampled", unsampled_span},
     };
-    for (const auto& [name, function] : cases) {
-        oteld::bench::report(name, oteld::bench::measure(
-                                       rounds, calls, [&](int i) { function(i, customer); },
-                                       [&] { between(drain, function, customer); }));
+    for (const auto& one : cases) {
+        oteld::bench::report(one.first, oteld::bench::measure(
+                                            rounds, calls, [&](int i) { one.second(i, customer); },
+                                            [&] { between(drain, one.second, customer); }));
     }
 }

@@ -313,8 +313,9 @@ TEST_CASE("a pipeline has 16 exporters and no more") {
         std::string ids;
         std::string exporters;
         for (int i = 0; i < count; ++i) {
-            ids += (i == 0 ? "nop/" : ", nop/") + std::to_string(i);
-            exporters += "  nop/" + std::to_string(i) + ":\n";
+            const std::string id = "nop/" + std::to_string(i);
+            ids.append(i == 0 ? "" : ", ").append(id);
+            exporters.append("  ").append(id).append(":\n");
         }
         const Loaded loaded = load_text("receivers: {shm: }\nexporters:\n" + exporters +
                                             "service: {pipelines: {traces: {receivers: [shm], "

@@ -359,6 +359,7 @@ TEST_CASE("an idle spool gives its memory back and takes it again") {
     FakeSpool spool({"a"}, 8 << 20);
     const std::uint32_t row = spool.row();
     std::vector<ExtentRef> extents;
+    extents.reserve(60);
     for (int i = 0; i < 60; ++i) extents.push_back(*spool.commit(100, row, 0, 1000));
     const auto allocated = [&] {
         struct stat info {};
