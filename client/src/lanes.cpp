@@ -74,6 +74,16 @@ bool roomy(const Lane& lane) noexcept {
     return lane.writer.cursor - read_untrusted <= lane.writer.bytes / 2;
 }
 
+// A refusal stands for a second: a full file system must not cost every span a look at it.
+bool too_early(const Process& process) noexcept {
+    return clock_ns(CLOCK_MONOTONIC_COARSE) < process.retry_at_ns.load(std::memory_order_relaxed);
+}
+
+// Whether a thread without a lane gets none, without a lock.
+bool no_lane_now(const Process& process) noexcept {
+    return !process.lane_may_be_free.load(std::memory_order_relaxed) && too_early(process);
+}
+
 // A free lane of at least that size: one with room, then the smallest. Its liveness word is held
 // from here on.
 Lane* take_free(std::vector<Lane*>& lanes, const Thread& thread, std::uint64_t bytes_min) noexcept {
@@ -117,7 +127,8 @@ shm::Geometry next_geometry(const Process& process, std::uint64_t bytes_wanted) 
         std::max<std::uint32_t>(lanes_first, static_cast<std::uint32_t>(process.lanes.size())),
         lanes_per_segment_max);
     const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-    const std::uint64_t left = process.bytes_max - std::min(process.bytes_max, process.bytes);
+    const std::uint64_t allowed = bytes_allowed(process);
+    const std::uint64_t left = allowed - std::min(allowed, process.bytes);
     while (geometry.file_bytes(page) > left / 2 && geometry.data_bytes > lane_bytes_min) {
         geometry.data_bytes /= 2;
         geometry.slot_count[0] = std::max(geometry.slot_count[0] / 2, 8U);
@@ -132,12 +143,14 @@ Lane* claim(Process& process, Thread& thread, std::uint64_t bytes_wanted) {
     const std::uint64_t smallest = bytes_wanted > process.lane_bytes_first ? bytes_wanted : 0;
     Lane* lane = take_free(process.lanes, thread, smallest);
     if (lane != nullptr) return lane;
+    if (smallest == 0) process.lane_may_be_free.store(false, std::memory_order_relaxed);
     if (!process.growth.load(std::memory_order_relaxed)) return nullptr;
+    if (smallest == 0 && too_early(process)) return nullptr;
     if (add_segment(process, next_geometry(process, bytes_wanted)) == nullptr) return nullptr;
     return take_free(process.lanes, thread, smallest);
 }
 
-void release(Lane* lane) noexcept {
+void release(Process& process, Lane* lane) noexcept {
     for (Lane* bank = lane->next_bank; bank != nullptr;) {
         Lane* next = bank->next_bank;
         bank->next_bank = nullptr;
@@ -148,6 +161,7 @@ void release(Lane* lane) noexcept {
     lane->next_bank = nullptr;
     lane->owner.store(nullptr, std::memory_order_release);
     pthread_mutex_unlock(liveness_word(*lane));
+    process.lane_may_be_free.store(true, std::memory_order_relaxed);
 }
 
 // Gives the lane back when its thread ends. Slots that are still open stay what they are until
@@ -160,7 +174,7 @@ void thread_ended(void*) {
     thread.lane = nullptr;
     if (Process* process = this_process()) {
         const std::lock_guard lock(process->mutex);
-        release(lane);
+        release(*process, lane);
     }
 }
 
@@ -259,18 +273,18 @@ void register_scope(Process& process, Scope& scope) {
     scope.generation.store(process.generation, std::memory_order_release);
 }
 
-bool too_early(Process& process) noexcept {
-    return clock_ns(CLOCK_MONOTONIC_COARSE) < process.retry_at_ns.load(std::memory_order_relaxed);
-}
-
 Lane* claim_first(Process& process, Thread& thread) {
     if (cloned_raw()) {
         count_raw_clone(process);
         process.retry_at_ns.store(UINT64_MAX, std::memory_order_relaxed);
+        process.lane_may_be_free.store(false, std::memory_order_relaxed);
         return nullptr;
     }
+    const bool refused_before = too_early(process);
     Lane* lane = claim(process, thread, process.lane_bytes_first);
     if (lane == nullptr) {
+        if (refused_before) return nullptr;
+        process.count(shm::ProcessCounter::growth_refused);
         process.retry_at_ns.store(clock_ns(CLOCK_MONOTONIC_COARSE) + retry_interval_ns,
                                   std::memory_order_relaxed);
         return nullptr;
@@ -297,7 +311,7 @@ Lane* move_up(Process& process, Thread& thread, std::uint64_t record_bytes) {
     thread.lane = lane;
     lane->next_bank = old->next_bank;
     old->next_bank = nullptr;
-    release(old);
+    release(process, old);
     return lane;
 }
 
@@ -344,7 +358,8 @@ static std::uint64_t spread(std::uint64_t number) noexcept {
 static void count_unplaced(Process& process, const Scope& scope,
                            const abi::Context& parent) noexcept {
     const Provider* provider = scope.active.load(std::memory_order_acquire);
-    if (process.counters.load(std::memory_order_acquire) == nullptr || provider == nullptr) return;
+    // Without a provider there was no memory to make one: who knows what it would have said.
+    if (provider == nullptr) return process.count(shm::ProcessCounter::begun_no_lane);
     const Sampler& sampler = provider->sampler;
     std::uint64_t trace[2];
     std::memcpy(trace, parent.trace_id, sizeof trace);
@@ -372,7 +387,9 @@ Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept
     // Without a segment of its own the process looks at the daemon's page before it makes one.
     if (process->first_daemon.load(std::memory_order_acquire) != nullptr && recording_off(*process))
         return nullptr;
-    if (thread.lane == nullptr && too_early(*process)) {
+    const bool none_now = thread.lane == nullptr && no_lane_now(*process);
+    if (none_now &&
+        (provider != nullptr || process->counters.load(std::memory_order_acquire) == nullptr)) {
         count_unplaced(*process, scope, parent);
         return nullptr;
     }
@@ -381,7 +398,8 @@ Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept
         if (scope.generation.load(std::memory_order_relaxed) != process->generation)
             register_scope(*process, scope);
         if (scope.active.load(std::memory_order_relaxed)->sampler.disabled) return nullptr;
-        return thread.lane != nullptr ? thread.lane : claim_first(*process, thread);
+        if (thread.lane != nullptr) return thread.lane;
+        return none_now ? nullptr : claim_first(*process, thread);
     });
     if (lane == nullptr) count_unplaced(*process, scope, parent);
     return lane;
@@ -393,7 +411,7 @@ Lane* claim_for_end(Thread& thread) noexcept {
     if (thread.lane != nullptr && thread.lane->generation != process->generation)
         thread.lane = nullptr;
     if (thread.lane != nullptr) return thread.lane;
-    if (too_early(*process)) return nullptr;
+    if (no_lane_now(*process)) return nullptr;
     return guarded([&]() -> Lane* {
         const std::lock_guard lock(process->mutex);
         return claim_first(*process, thread);

@@ -76,7 +76,9 @@ struct Process {
     std::atomic<bool> growth{true};  // Off: no file is opened but by set_up_rings().
     bool set_up = false;             // By set_up_rings(), once.
     std::atomic<std::uint64_t> retry_at_ns{
-        0};  // CLOCK_MONOTONIC_COARSE: when to look for a directory again.
+        0};  // CLOCK_MONOTONIC_COARSE: when to make a segment again.
+    // Whether it is worth looking for a free lane before that. Relaxed: a hint.
+    std::atomic<bool> lane_may_be_free{false};
     std::atomic<shm::SegmentHeader*> counters{nullptr};            // Of the first segment.
     std::atomic<const shm::DaemonSegment*> first_daemon{nullptr};  // Likewise.
     std::atomic<const shm::ControlPage*> control{nullptr};

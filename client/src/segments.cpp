@@ -200,7 +200,7 @@ static shm::Reclaimed reclaim_if_crowded(const Process& process,
 
 // The client's own cap, or the daemon's where that is smaller. A daemon that writes nonsense can
 // only make it smaller.
-static std::uint64_t bytes_allowed(const Process& process) noexcept {
+std::uint64_t bytes_allowed(const Process& process) noexcept {
     const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
     if (page == nullptr) return process.bytes_max;
     const std::uint64_t wanted =
@@ -265,6 +265,7 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry, bool while_o
     }
     for (std::uint32_t i = 0; i < geometry.lanes; ++i)
         initialise_lane(process, *entry, i, geometry);
+    if (geometry.data_bytes != 0) process.lane_may_be_free.store(true, std::memory_order_relaxed);
     return entry.release();  // Never freed: spans may end as long as the process lives.
 }
 
