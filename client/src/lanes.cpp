@@ -62,10 +62,6 @@ ForkPage* the_fork_page() noexcept {
     return page;
 }
 
-bool retired(const Lane& lane) noexcept {
-    return __atomic_load_n(&lane.segment->segment.daemon->retired, __ATOMIC_RELAXED) != 0;
-}
-
 // Room for at least half of what it holds, by the daemon's word: a thread with much to say should
 // not start in a lane that its predecessor left full.
 bool roomy(const Lane& lane) noexcept {
@@ -162,6 +158,14 @@ void release(Process& process, Lane* lane) noexcept {
     lane->owner.store(nullptr, std::memory_order_release);
     pthread_mutex_unlock(liveness_word(*lane));
     process.lane_may_be_free.store(true, std::memory_order_relaxed);
+}
+
+// Out of a lane that nobody reads any more. Called with the mutex held.
+void leave_retired(Process& process, Thread& thread) noexcept {
+    Lane* lane = thread.lane;
+    if (lane == nullptr || !retired(*lane)) return;
+    thread.lane = nullptr;
+    release(process, lane);
 }
 
 // Gives the lane back when its thread ends. Slots that are still open stay what they are until
@@ -398,6 +402,7 @@ Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept
         if (scope.generation.load(std::memory_order_relaxed) != process->generation)
             register_scope(*process, scope);
         if (scope.active.load(std::memory_order_relaxed)->sampler.disabled) return nullptr;
+        leave_retired(*process, thread);
         if (thread.lane != nullptr) return thread.lane;
         return none_now ? nullptr : claim_first(*process, thread);
     });
@@ -410,10 +415,11 @@ Lane* claim_for_end(Thread& thread) noexcept {
     if (process == nullptr) return nullptr;
     if (thread.lane != nullptr && thread.lane->generation != process->generation)
         thread.lane = nullptr;
-    if (thread.lane != nullptr) return thread.lane;
-    if (no_lane_now(*process)) return nullptr;
+    if (thread.lane != nullptr && !retired(*thread.lane)) return thread.lane;
+    if (thread.lane == nullptr && no_lane_now(*process)) return nullptr;
     return guarded([&]() -> Lane* {
         const std::lock_guard lock(process->mutex);
+        leave_retired(*process, thread);
         return claim_first(*process, thread);
     });
 }
@@ -519,6 +525,7 @@ std::vector<Goal> flush_goals(Process& process) {
     std::vector<Goal> goals;
     const std::lock_guard lock(process.mutex);
     for (const Lane* lane : process.lanes) {
+        if (retired(*lane)) continue;  // Settled long ago.
         // The producer's word, not the owner's private cursor: other threads are recording.
         goals.push_back({lane->writer.daemon,
                          __atomic_load_n(&lane->writer.producer->write_cursor, __ATOMIC_ACQUIRE)});

@@ -252,13 +252,13 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry, bool while_o
     entry->data_bytes = geometry.data_bytes;
     process.bytes += bytes;
     process.segments.push_back(entry.get());
-    if (process.segments.size() ==
-        1) {  // Release: spans on other threads read them without the mutex.
+    const shm::DaemonSegment* first = process.first_daemon.load(std::memory_order_relaxed);
+    if (first == nullptr || __atomic_load_n(&first->retired, __ATOMIC_RELAXED) != 0) {
+        // Release: spans on other threads read them without the mutex.
         process.first_daemon.store(entry->segment.daemon, std::memory_order_release);
         process.counters.store(entry->segment.header, std::memory_order_release);
-    } else {
-        process.count(shm::ProcessCounter::growths);
     }
+    if (process.segments.size() > 1) process.count(shm::ProcessCounter::growths);
     if (reclaimed.files != 0) {
         process.count(shm::ProcessCounter::reclaimed_files, reclaimed.files);
         process.count(shm::ProcessCounter::reclaimed_spans, reclaimed.spans);

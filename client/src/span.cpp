@@ -239,6 +239,19 @@ void drop(abi::Span& span, Thread& thread, Lane* lane, shm::DropReason reason) n
     free_place(span, thread);
 }
 
+// The daemon took its segment for dead, settled what had begun in there and reads it no more. So it
+// is counted where somebody reads, as one that began there.
+[[gnu::noinline]] void drop_orphan(abi::Span& span, Thread& thread) noexcept {
+    shm::SlotSteps<>::dropped(*control_of(span.record));
+    if (Lane* lane = claim_for_end(thread)) {
+        add(lane->writer.producer->begun);
+        add(dropped(*lane, shm::DropReason::orphaned));
+    } else if (Process* process = this_process()) {
+        process->count(shm::ProcessCounter::begun_no_lane);
+    }
+    free_place(span, thread);
+}
+
 // The next span in this buffer has dropped nothing yet. Not before the slot is free, or the counts
 // are in the body: recovery must find them in one place. Release: in that order.
 void clear_dropped(shm::SlotControl& control) noexcept {
@@ -437,16 +450,19 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
     }
     Inside inside(thread);
     Lane* lane = thread.lane;
-    if (__builtin_expect(lane == nullptr || lane->generation != span->generation, 0))
+    // Not the lane where it began: that one's generation is known, and its segment is looked at
+    // below.
+    if (__builtin_expect(lane != owner, 0) &&
+        (lane == nullptr || lane->generation != span->generation || attention(*lane) != 0))
         lane = claim_for_end(thread);
     if (__builtin_expect(
             (span->dropped_attributes | span->dropped_events | span->dropped_links) != 0, 0))
         put_dropped_counts(*span);
     const std::uint64_t bytes = record_bytes(*span);
-    if (__builtin_expect(lane == nullptr, 0)) {
+    if (__builtin_expect(attention(*owner) != 0, 0) && !heed_daemon(*owner)) {
+        drop_orphan(*span, thread);
+    } else if (__builtin_expect(lane == nullptr, 0)) {
         drop(*span, thread, nullptr, shm::DropReason::no_lane);
-    } else if (__builtin_expect(attention(*owner) != 0, 0) && !heed_daemon(*owner)) {
-        drop(*span, thread, lane, shm::DropReason::orphaned);
     } else {
         std::uint8_t* to = lane->writer.claim(bytes);
         if (__builtin_expect(to == nullptr, 0)) {

@@ -303,17 +303,48 @@ TEST_CASE("a process keeps to the daemon's cap where that is smaller than its ow
     CHECK(bytes <= 1 << 20);
 }
 
-TEST_CASE("a span of a segment that the daemon took for dead is dropped as orphaned") {
+TEST_CASE(
+    "a thread whose segment the daemon took for dead counts its orphan in another, and records "
+    "on") {
     const RingDirectory directory;
     run_child(directory.path(), [&] {
         auto span = test_tracer().span("late");
+        auto open = test_tracer().span("open over it");
         for (const auto& map : open_rings(directory.path())) map->daemon()->retired = 1;
         span.end();
+        (void)test_tracer().span("after");
+        EXPECT(directory.rings() == 2);
+        open.end();
+        EXPECT(spans_dropped() == 2);
     }).clean();
     const Rings rings = read_rings(directory.path());
     check_balance(rings);
-    CHECK(rings.spans.empty());
-    CHECK(rings.dropped(shm::DropReason::orphaned) == 1);
+    CHECK(rings.spans.size() == 1);
+    CHECK(rings.span("after").parent_id.empty());
+    CHECK(rings.begun == 3);
+    CHECK(rings.dropped(shm::DropReason::orphaned) == 2);
+    CHECK(rings.counted(shm::ProcessCounter::growths) == 1);
+}
+
+TEST_CASE("a span from elsewhere does not end in a lane that nobody reads any more") {
+    const RingDirectory directory;
+    run_child(directory.path(), [&] {
+        (void)test_tracer().span("in the first segment");
+        Span elsewhere;
+        std::thread holds_the_second_lane([&] {
+            (void)test_tracer().span("in the first segment");
+            std::thread([&] { elsewhere = test_tracer().span("elsewhere"); }).join();
+        });
+        holds_the_second_lane.join();
+        for (const auto& map : open_rings(directory.path()))
+            if (map->header().segment_index == 0) map->daemon()->retired = 1;
+        elsewhere.end();
+        EXPECT(spans_dropped() == 0);
+    }).clean();
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.spans.size() == 1);
+    CHECK(rings.spans.at(0).name == "elsewhere");
 }
 
 TEST_CASE("hundreds of threads stay within the cap, and what finds no lane is not recorded") {
