@@ -1,4 +1,5 @@
 #include "provider.hpp"
+#include "signals.hpp"
 
 #include "oteld/value.hpp"
 
@@ -183,6 +184,7 @@ void warn(const char* format, ...) noexcept {
     std::vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     char line[540];
+    const CancellationOff no_cancellation;  // write() is a cancellation point.
     const int size = std::snprintf(line, sizeof line, "oteld client: %s\n", text);
     if (size > 0 && write(STDERR_FILENO, line, static_cast<std::size_t>(size)) < 0) return;
 }

@@ -538,6 +538,7 @@ std::vector<Goal> flush_goals(Process& process) {
 bool flush(std::uint64_t timeout_ns) noexcept {
     Process* process = this_process();
     if (process == nullptr) return false;
+    const CancellationOff no_cancellation;  // nanosleep() is a cancellation point.
     const std::uint64_t now = clock_ns(CLOCK_MONOTONIC);
     const std::uint64_t deadline = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
     const std::vector<Goal> goals = guarded([&] { return flush_goals(*process); });
