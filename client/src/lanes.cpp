@@ -18,6 +18,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 
 namespace oteld::sdk {
 
@@ -225,8 +226,8 @@ Process* make_process() {
     random.seed();
     const std::uint64_t id[2] = {random.next(), random.next()};
     std::memcpy(process->process_id, id, sizeof process->process_id);
-    // Never moved: a fork's child reads the list, in whatever state another thread of its parent
-    // left it.
+    // Never moved, which add_segment() sees to: a fork's child reads the list, in whatever state
+    // another thread of its parent left it.
     process->segments.reserve(segments_max);
     process->lane_bytes_first = lane_bytes_wanted();
     process->growth.store(growth_wanted(), std::memory_order_relaxed);
@@ -381,7 +382,7 @@ Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept
     // Acquire: pairs with register_scope() on another thread.
     const Provider* provider = scope.active.load(std::memory_order_acquire);
     if (provider != nullptr && provider->sampler.disabled &&
-        provider == (scope.own != nullptr ? scope.own : global_provider())) {
+        (scope.own == provider || (scope.own == nullptr && is_global(provider)))) {
         return nullptr;
     }
     Process* process = this_process();
@@ -521,7 +522,7 @@ struct Goal {
     std::uint64_t cursor;
 };
 
-std::vector<Goal> flush_goals(Process& process) {
+std::optional<std::vector<Goal>> flush_goals(Process& process) {
     std::vector<Goal> goals;
     const std::lock_guard lock(process.mutex);
     for (const Lane* lane : process.lanes) {
@@ -541,9 +542,10 @@ bool flush(std::uint64_t timeout_ns) noexcept {
     const CancellationOff no_cancellation;  // nanosleep() is a cancellation point.
     const std::uint64_t now = clock_ns(CLOCK_MONOTONIC);
     const std::uint64_t deadline = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
-    const std::vector<Goal> goals = guarded([&] { return flush_goals(*process); });
+    const auto goals = guarded([&] { return flush_goals(*process); });
     wake_daemon(*process);
-    for (const Goal& goal : goals) {
+    if (!goals) return false;  // Out of memory: nobody knows.
+    for (const Goal& goal : *goals) {
         // Acquire: pairs with the daemon's release of its cursor.
         while (__atomic_load_n(&goal.lane->read_cursor, __ATOMIC_ACQUIRE) < goal.cursor) {
             if (clock_ns(CLOCK_MONOTONIC) >= deadline) return false;

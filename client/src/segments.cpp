@@ -79,7 +79,7 @@ bool recording_off(const Process& process) noexcept {
     return first != nullptr && __atomic_load_n(&first->recording_off, __ATOMIC_RELAXED) != 0;
 }
 
-static shm::SegmentIdentity identity_of(const Process& process) noexcept {
+static shm::SegmentIdentity identity_of(const Process& process) {
     shm::SegmentIdentity identity{};
     std::memcpy(identity.process_id, process.process_id, sizeof identity.process_id);
     identity.segment_index = static_cast<std::uint32_t>(process.segments.size());
@@ -169,7 +169,7 @@ void register_resource(Process& process, const Provider* provider) {
 }
 
 static void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t index,
-                            const shm::Geometry& geometry) {
+                            const shm::Geometry& geometry) noexcept {
     shm::Segment& segment = entry.segment;
     auto* lane = new (segment.private_page(index) + lane_state_offset) Lane{};
     lane->generation = process.generation;
@@ -209,6 +209,12 @@ std::uint64_t bytes_allowed(const Process& process) noexcept {
 }
 
 SegmentEntry* add_segment(Process& process, shm::Geometry geometry, bool while_off) {
+    // The list is never moved: see make_process().
+    if (process.segments.size() == process.segments.capacity()) return nullptr;
+    // Now, so that nothing throws any more once the segment is in the lists.
+    std::vector<Lane*>& list = geometry.data_bytes != 0 ? process.lanes : process.banks;
+    if (list.capacity() - list.size() < geometry.lanes)
+        list.reserve(std::max(list.size() * 2, list.size() + geometry.lanes));
     const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
     const std::vector<TableItem> items = table_items(process);
     std::uint64_t items_bytes = 0;
