@@ -248,6 +248,15 @@ void count_raw_clone(Process& process) {
     }
 }
 
+// The scope's index and provider hold for this process, unless another provider has become the
+// global one meanwhile: then the next span registers it anew.
+void put_generation(const Process& process, Scope& scope, const Provider* provider) noexcept {
+    // Pairs with start()'s acquire, and with set_global_provider().
+    scope.generation.store(process.generation, std::memory_order_seq_cst);
+    if (scope.own == nullptr && !is_global(provider))
+        scope.generation.store(0, std::memory_order_seq_cst);
+}
+
 // Called with the mutex held.
 void register_scope(Process& process, Scope& scope) {
     const Provider* provider = scope.own != nullptr ? scope.own : global_provider();
@@ -255,7 +264,7 @@ void register_scope(Process& process, Scope& scope) {
     const bool again = before < process.scopes.size() && process.scopes[before] == &scope &&
                        scope.active.load(std::memory_order_relaxed) == provider;
     if (again) {  // Recording had been turned off meanwhile: the tables have it already.
-        scope.generation.store(process.generation, std::memory_order_release);
+        put_generation(process, scope, provider);
         return;
     }
     scope.active.store(
@@ -274,8 +283,7 @@ void register_scope(Process& process, Scope& scope) {
     }
     scope.index.store(index, std::memory_order_relaxed);
     if (provider->sampler.disabled) return;  // Every start goes the slow way, which ends early.
-    // Release: pairs with start()'s acquire.
-    scope.generation.store(process.generation, std::memory_order_release);
+    put_generation(process, scope, provider);
 }
 
 Lane* claim_first(Process& process, Thread& thread) {

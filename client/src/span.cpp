@@ -59,14 +59,15 @@ private:
     [[gnu::noinline]] void count_reentries() noexcept {
         thread_.inside = 1;
         std::atomic_signal_fence(std::memory_order_seq_cst);
-        const std::uint32_t starts = thread_.reentered;
-        const std::uint32_t ends = thread_.reentered_ends;
-        thread_.reentered = thread_.reentered - starts;
-        thread_.reentered_ends = thread_.reentered_ends - ends;
+        // In one step each: a signal between load and store would be lost.
+        const std::uint32_t starts = __atomic_exchange_n(&thread_.reentered, 0, __ATOMIC_RELAXED);
+        const std::uint32_t ends =
+            __atomic_exchange_n(&thread_.reentered_ends, 0, __ATOMIC_RELAXED);
         if (Lane* lane = thread_.lane; lane != nullptr && lane->generation != 0) {
             add(lane->writer.producer->begun, starts);
             add(dropped(*lane, shm::DropReason::reentrant), starts + ends);
-        } else if (Process* process = ends == 0 ? nullptr : this_process()) {
+        } else if (Process* process = this_process()) {
+            process->count(shm::ProcessCounter::begun_no_lane, starts);
             process->count(shm::ProcessCounter::dropped_no_lane, ends);
         }
         std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -299,7 +300,7 @@ void copy(const abi::Span& span, std::uint8_t* to, std::uint64_t bytes,
 
 [[gnu::noinline]] void end_in_handler(abi::Span& span, Thread& thread) noexcept {
     shm::SlotSteps<>::dropped(*control_of(span.record));
-    thread.reentered_ends = thread.reentered_ends + 1;
+    __atomic_fetch_add(&thread.reentered_ends, 1, __ATOMIC_RELAXED);
     auto* owner = static_cast<Lane*>(span.owner);
     // The heap's locks may be held by what was interrupted: the buffer is not freed.
     if (span.slot == heap_slot) return;
@@ -315,7 +316,7 @@ void start(abi::Span* span, const abi::Start* options) noexcept {
     auto& scope = *static_cast<Scope*>(const_cast<void*>(options->scope));
     const abi::Context& parent = options->parent != nullptr ? *options->parent : thread.current;
     if (__builtin_expect(thread.inside != 0, 0)) {
-        thread.reentered = thread.reentered + 1;
+        __atomic_fetch_add(&thread.reentered, 1, __ATOMIC_RELAXED);
         return not_recorded(*span, parent);
     }
     Inside inside(thread);

@@ -146,15 +146,17 @@ const Provider* global_provider() {
 }
 
 bool is_global(const Provider* provider) noexcept {
-    return global.load(std::memory_order_acquire) == provider;
+    return global.load(std::memory_order_seq_cst) == provider;
 }
 
 void set_global_provider(const Provider* provider) noexcept {
-    global.store(provider, std::memory_order_release);
+    // Sequentially consistent, here and in register_scope(): it stores a generation and then looks
+    // at the provider, this does both the other way round, and one of the two sees the other.
+    global.store(provider, std::memory_order_seq_cst);
     // Scopes of the global provider register anew at their next span.
     for (Scope* known = scopes.load(std::memory_order_acquire); known != nullptr;
          known = known->next) {
-        if (known->own == nullptr) known->generation.store(0, std::memory_order_release);
+        if (known->own == nullptr) known->generation.store(0, std::memory_order_seq_cst);
     }
 }
 
