@@ -81,9 +81,12 @@ bool no_lane_now(const Process& process) noexcept {
     return !process.lane_may_be_free.load(std::memory_order_relaxed) && too_early(process);
 }
 
-// A free lane of at least that size: one with room, then the smallest. Its liveness word is held
-// from here on.
-Lane* take_free(std::vector<Lane*>& lanes, const Thread& thread, std::uint64_t bytes_min) noexcept {
+// Owns the lanes whose liveness word another process has changed: nobody takes them again, because
+// libc may have them in the list of a thread that has ended.
+constinit const Thread nobody;
+
+// A free lane of at least that size: one with room, then the smallest.
+Lane* best_free(const std::vector<Lane*>& lanes, std::uint64_t bytes_min) noexcept {
     Lane* best = nullptr;
     bool best_roomy = false;
     for (Lane* lane : lanes) {
@@ -100,12 +103,18 @@ Lane* take_free(std::vector<Lane*>& lanes, const Thread& thread, std::uint64_t b
             best_roomy = lane_roomy;
         }
     }
+    return best;
+}
+
+// Its liveness word is held from here on.
+Lane* take_free(std::vector<Lane*>& lanes, const Thread& thread, std::uint64_t bytes_min) noexcept {
+    Lane* best = best_free(lanes, bytes_min);
+    // A free lane's word is 0, or somebody else has written into it.
+    while (best != nullptr && pthread_mutex_trylock(liveness_word(*best)) != 0) {
+        best->owner.store(&nobody, std::memory_order_relaxed);
+        best = best_free(lanes, bytes_min);
+    }
     if (best == nullptr) return nullptr;
-    const int locked = pthread_mutex_trylock(liveness_word(*best));
-    if (locked == EOWNERDEAD)
-        pthread_mutex_consistent(liveness_word(*best));  // Its thread ended without saying so.
-    else if (locked != 0)
-        return nullptr;
     __atomic_fetch_add(&best->writer.producer->epoch, 1, __ATOMIC_RELAXED);
     best->owner.store(&thread, std::memory_order_release);
     best->next_bank = nullptr;
@@ -147,17 +156,21 @@ Lane* claim(Process& process, Thread& thread, std::uint64_t bytes_wanted) {
     return take_free(process.lanes, thread, smallest);
 }
 
+// libc refuses when the word is not this thread's any more, and leaves the lane in its list.
+void let_go(Lane& lane) noexcept {
+    const bool unlocked = pthread_mutex_unlock(liveness_word(lane)) == 0;
+    lane.owner.store(unlocked ? nullptr : &nobody, std::memory_order_release);
+}
+
 void release(Process& process, Lane* lane) noexcept {
     for (Lane* bank = lane->next_bank; bank != nullptr;) {
         Lane* next = bank->next_bank;
         bank->next_bank = nullptr;
-        bank->owner.store(nullptr, std::memory_order_release);
-        pthread_mutex_unlock(liveness_word(*bank));
+        let_go(*bank);
         bank = next;
     }
     lane->next_bank = nullptr;
-    lane->owner.store(nullptr, std::memory_order_release);
-    pthread_mutex_unlock(liveness_word(*lane));
+    let_go(*lane);
     process.lane_may_be_free.store(true, std::memory_order_relaxed);
 }
 

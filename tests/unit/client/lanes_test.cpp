@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <set>
 #include <thread>
@@ -345,6 +347,52 @@ TEST_CASE("a span from elsewhere does not end in a lane that nobody reads any mo
     check_balance(rings);
     CHECK(rings.spans.size() == 1);
     CHECK(rings.spans.at(0).name == "elsewhere");
+}
+
+// Writes into the liveness word of each lane: what the daemon's group can do, and should not.
+void write_lock_words(const std::string& directory, std::uint32_t value) {
+    for (const auto& map : open_rings(directory)) {
+        const int fd = ::open((directory + "/" + map->name()).c_str(), O_RDWR | O_CLOEXEC);
+        const shm::SegmentHeader& header = map->header();
+        for (std::uint32_t i = 0; i < header.lane_count; ++i) {
+            const auto at = static_cast<off_t>(header.lanes_offset + i * header.lane_stride +
+                                               header.producer_offset + header.lock_offset);
+            EXPECT(::pwrite(fd, &value, sizeof value, at) == sizeof value);
+        }
+        ::close(fd);
+    }
+}
+
+TEST_CASE(
+    "a lane whose liveness word was written into is not used again, and libc's list stays whole") {
+    const RingDirectory directory;
+    run_child(directory.path(), [&] {
+        pthread_mutexattr_t robust;
+        pthread_mutexattr_init(&robust);
+        pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
+        pthread_mutex_t first, last;
+        pthread_mutex_init(&first, &robust);
+        pthread_mutex_init(&last, &robust);
+        for (const std::uint32_t word : {0U, 12345U, 0x40000000U}) {
+            std::thread([&] {
+                pthread_mutex_lock(&first);
+                EXPECT(test_tracer().span("before").recording());
+                pthread_mutex_lock(&last);
+                write_lock_words(directory.path(), word);
+            }).join();
+            // Both of the program's own mutexes say that their owner died: the kernel went through.
+            for (pthread_mutex_t* one : {&first, &last}) {
+                EXPECT(pthread_mutex_lock(one) == EOWNERDEAD);
+                EXPECT(pthread_mutex_consistent(one) == 0);
+                EXPECT(pthread_mutex_unlock(one) == 0);
+            }
+            for (int i = 0; i < 3; ++i)
+                std::thread([] { EXPECT(test_tracer().span("after").recording()); }).join();
+        }
+    }).clean();
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.spans.size() == 12);
 }
 
 TEST_CASE("hundreds of threads stay within the cap, and what finds no lane is not recorded") {
