@@ -19,8 +19,16 @@ endforeach()
 add_executable(client_plugin_host programs/client_plugin_host.cpp)
 target_link_libraries(client_plugin_host PRIVATE oteld_client_static)
 
+# A plugin with a client of its own, and a program without one that unloads it.
+add_library(client_plugin MODULE programs/client_library.cpp)
+set_target_properties(client_plugin PROPERTIES CXX_VISIBILITY_PRESET hidden)
+target_link_libraries(client_plugin PRIVATE oteld_client_static)
+add_executable(client_unload_host programs/client_unload_host.cpp)
+target_link_libraries(client_unload_host PRIVATE ${CMAKE_DL_LIBS})
+
 find_package(Threads REQUIRED)
-foreach(program client_c_api client_library client_host client_host_no_pie client_plugin_host)
+foreach(program client_c_api client_library client_host client_host_no_pie client_plugin_host client_plugin
+        client_unload_host)
   target_link_libraries(${program} PRIVATE Threads::Threads)
   set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests
     LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)

@@ -1,4 +1,5 @@
 #include "provider.hpp"
+#include "signals.hpp"
 
 #include "oteld/value.hpp"
 
@@ -11,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 
 // The standard variables:
 // https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ An empty value
@@ -119,7 +121,7 @@ abi::Limits limits() noexcept {
     return result;
 }
 
-std::uint64_t ratio_threshold() noexcept {
+std::uint64_t ratio_threshold() {
     const std::string text(trimmed(environment("OTEL_TRACES_SAMPLER_ARG")));
     if (text.empty()) return Sampler::always;
     char* end = nullptr;
@@ -135,7 +137,7 @@ std::uint64_t ratio_threshold() noexcept {
     return static_cast<std::uint64_t>(std::round(ratio * 18446744073709551616.0));
 }
 
-Sampler sampler() noexcept {
+Sampler sampler() {
     Sampler result;
     result.disabled = equals(trimmed(environment("OTEL_SDK_DISABLED")), "true");
     const std::string_view name = trimmed(environment("OTEL_TRACES_SAMPLER"));
@@ -183,6 +185,7 @@ void warn(const char* format, ...) noexcept {
     std::vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     char line[540];
+    const CancellationOff no_cancellation;  // write() is a cancellation point.
     const int size = std::snprintf(line, sizeof line, "oteld client: %s\n", text);
     if (size > 0 && write(STDERR_FILENO, line, static_cast<std::size_t>(size)) < 0) return;
 }
@@ -205,7 +208,7 @@ const std::string& executable_name() {
 
 Provider* make_provider(std::string_view service_name, std::string_view service_version,
                         const StringPairs& attributes) {
-    auto* provider = new Provider;
+    auto provider = std::make_unique<Provider>();
     provider->sampler = sampler();
     provider->limits = limits();
     StringPairs pairs = resource_attributes();
@@ -226,7 +229,7 @@ Provider* make_provider(std::string_view service_name, std::string_view service_
         set(pairs, "process.executable.name", executable);
     provider->instance_id_given = has(pairs, "service.instance.id");
     for (const auto& [key, value] : pairs) put(provider->resource, key, std::string_view(value));
-    return provider;
+    return provider.release();
 }
 
 std::string Provider::resource_message(const std::uint8_t (&process_id)[16]) const {

@@ -18,6 +18,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 
 namespace oteld::sdk {
 
@@ -62,10 +63,6 @@ ForkPage* the_fork_page() noexcept {
     return page;
 }
 
-bool retired(const Lane& lane) noexcept {
-    return __atomic_load_n(&lane.segment->segment.daemon->retired, __ATOMIC_RELAXED) != 0;
-}
-
 // Room for at least half of what it holds, by the daemon's word: a thread with much to say should
 // not start in a lane that its predecessor left full.
 bool roomy(const Lane& lane) noexcept {
@@ -74,9 +71,22 @@ bool roomy(const Lane& lane) noexcept {
     return lane.writer.cursor - read_untrusted <= lane.writer.bytes / 2;
 }
 
-// A free lane of at least that size: one with room, then the smallest. Its liveness word is held
-// from here on.
-Lane* take_free(std::vector<Lane*>& lanes, const Thread& thread, std::uint64_t bytes_min) noexcept {
+// A refusal stands for a second: a full file system must not cost every span a look at it.
+bool too_early(const Process& process) noexcept {
+    return clock_ns(CLOCK_MONOTONIC_COARSE) < process.retry_at_ns.load(std::memory_order_relaxed);
+}
+
+// Whether a thread without a lane gets none, without a lock.
+bool no_lane_now(const Process& process) noexcept {
+    return !process.lane_may_be_free.load(std::memory_order_relaxed) && too_early(process);
+}
+
+// Owns the lanes whose liveness word another process has changed: nobody takes them again, because
+// libc may have them in the list of a thread that has ended.
+constinit const Thread nobody;
+
+// A free lane of at least that size: one with room, then the smallest.
+Lane* best_free(const std::vector<Lane*>& lanes, std::uint64_t bytes_min) noexcept {
     Lane* best = nullptr;
     bool best_roomy = false;
     for (Lane* lane : lanes) {
@@ -93,12 +103,18 @@ Lane* take_free(std::vector<Lane*>& lanes, const Thread& thread, std::uint64_t b
             best_roomy = lane_roomy;
         }
     }
+    return best;
+}
+
+// Its liveness word is held from here on.
+Lane* take_free(std::vector<Lane*>& lanes, const Thread& thread, std::uint64_t bytes_min) noexcept {
+    Lane* best = best_free(lanes, bytes_min);
+    // A free lane's word is 0, or somebody else has written into it.
+    while (best != nullptr && pthread_mutex_trylock(liveness_word(*best)) != 0) {
+        best->owner.store(&nobody, std::memory_order_relaxed);
+        best = best_free(lanes, bytes_min);
+    }
     if (best == nullptr) return nullptr;
-    const int locked = pthread_mutex_trylock(liveness_word(*best));
-    if (locked == EOWNERDEAD)
-        pthread_mutex_consistent(liveness_word(*best));  // Its thread ended without saying so.
-    else if (locked != 0)
-        return nullptr;
     __atomic_fetch_add(&best->writer.producer->epoch, 1, __ATOMIC_RELAXED);
     best->owner.store(&thread, std::memory_order_release);
     best->next_bank = nullptr;
@@ -117,7 +133,8 @@ shm::Geometry next_geometry(const Process& process, std::uint64_t bytes_wanted) 
         std::max<std::uint32_t>(lanes_first, static_cast<std::uint32_t>(process.lanes.size())),
         lanes_per_segment_max);
     const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-    const std::uint64_t left = process.bytes_max - std::min(process.bytes_max, process.bytes);
+    const std::uint64_t allowed = bytes_allowed(process);
+    const std::uint64_t left = allowed - std::min(allowed, process.bytes);
     while (geometry.file_bytes(page) > left / 2 && geometry.data_bytes > lane_bytes_min) {
         geometry.data_bytes /= 2;
         geometry.slot_count[0] = std::max(geometry.slot_count[0] / 2, 8U);
@@ -132,22 +149,37 @@ Lane* claim(Process& process, Thread& thread, std::uint64_t bytes_wanted) {
     const std::uint64_t smallest = bytes_wanted > process.lane_bytes_first ? bytes_wanted : 0;
     Lane* lane = take_free(process.lanes, thread, smallest);
     if (lane != nullptr) return lane;
+    if (smallest == 0) process.lane_may_be_free.store(false, std::memory_order_relaxed);
     if (!process.growth.load(std::memory_order_relaxed)) return nullptr;
+    if (smallest == 0 && too_early(process)) return nullptr;
     if (add_segment(process, next_geometry(process, bytes_wanted)) == nullptr) return nullptr;
     return take_free(process.lanes, thread, smallest);
 }
 
-void release(Lane* lane) noexcept {
+// libc refuses when the word is not this thread's any more, and leaves the lane in its list.
+void let_go(Lane& lane) noexcept {
+    const bool unlocked = pthread_mutex_unlock(liveness_word(lane)) == 0;
+    lane.owner.store(unlocked ? nullptr : &nobody, std::memory_order_release);
+}
+
+void release(Process& process, Lane* lane) noexcept {
     for (Lane* bank = lane->next_bank; bank != nullptr;) {
         Lane* next = bank->next_bank;
         bank->next_bank = nullptr;
-        bank->owner.store(nullptr, std::memory_order_release);
-        pthread_mutex_unlock(liveness_word(*bank));
+        let_go(*bank);
         bank = next;
     }
     lane->next_bank = nullptr;
-    lane->owner.store(nullptr, std::memory_order_release);
-    pthread_mutex_unlock(liveness_word(*lane));
+    let_go(*lane);
+    process.lane_may_be_free.store(true, std::memory_order_relaxed);
+}
+
+// Out of a lane that nobody reads any more. Called with the mutex held.
+void leave_retired(Process& process, Thread& thread) noexcept {
+    Lane* lane = thread.lane;
+    if (lane == nullptr || !retired(*lane)) return;
+    thread.lane = nullptr;
+    release(process, lane);
 }
 
 // Gives the lane back when its thread ends. Slots that are still open stay what they are until
@@ -160,7 +192,7 @@ void thread_ended(void*) {
     thread.lane = nullptr;
     if (Process* process = this_process()) {
         const std::lock_guard lock(process->mutex);
-        release(lane);
+        release(*process, lane);
     }
 }
 
@@ -207,8 +239,8 @@ Process* make_process() {
     random.seed();
     const std::uint64_t id[2] = {random.next(), random.next()};
     std::memcpy(process->process_id, id, sizeof process->process_id);
-    // Never moved: a fork's child reads the list, in whatever state another thread of its parent
-    // left it.
+    // Never moved, which add_segment() sees to: a fork's child reads the list, in whatever state
+    // another thread of its parent left it.
     process->segments.reserve(segments_max);
     process->lane_bytes_first = lane_bytes_wanted();
     process->growth.store(growth_wanted(), std::memory_order_relaxed);
@@ -229,6 +261,15 @@ void count_raw_clone(Process& process) {
     }
 }
 
+// The scope's index and provider hold for this process, unless another provider has become the
+// global one meanwhile: then the next span registers it anew.
+void put_generation(const Process& process, Scope& scope, const Provider* provider) noexcept {
+    // Pairs with start()'s acquire, and with set_global_provider().
+    scope.generation.store(process.generation, std::memory_order_seq_cst);
+    if (scope.own == nullptr && !is_global(provider))
+        scope.generation.store(0, std::memory_order_seq_cst);
+}
+
 // Called with the mutex held.
 void register_scope(Process& process, Scope& scope) {
     const Provider* provider = scope.own != nullptr ? scope.own : global_provider();
@@ -236,7 +277,7 @@ void register_scope(Process& process, Scope& scope) {
     const bool again = before < process.scopes.size() && process.scopes[before] == &scope &&
                        scope.active.load(std::memory_order_relaxed) == provider;
     if (again) {  // Recording had been turned off meanwhile: the tables have it already.
-        scope.generation.store(process.generation, std::memory_order_release);
+        put_generation(process, scope, provider);
         return;
     }
     scope.active.store(
@@ -255,22 +296,21 @@ void register_scope(Process& process, Scope& scope) {
     }
     scope.index.store(index, std::memory_order_relaxed);
     if (provider->sampler.disabled) return;  // Every start goes the slow way, which ends early.
-    // Release: pairs with start()'s acquire.
-    scope.generation.store(process.generation, std::memory_order_release);
-}
-
-bool too_early(Process& process) noexcept {
-    return clock_ns(CLOCK_MONOTONIC_COARSE) < process.retry_at_ns.load(std::memory_order_relaxed);
+    put_generation(process, scope, provider);
 }
 
 Lane* claim_first(Process& process, Thread& thread) {
     if (cloned_raw()) {
         count_raw_clone(process);
         process.retry_at_ns.store(UINT64_MAX, std::memory_order_relaxed);
+        process.lane_may_be_free.store(false, std::memory_order_relaxed);
         return nullptr;
     }
+    const bool refused_before = too_early(process);
     Lane* lane = claim(process, thread, process.lane_bytes_first);
     if (lane == nullptr) {
+        if (refused_before) return nullptr;
+        process.count(shm::ProcessCounter::growth_refused);
         process.retry_at_ns.store(clock_ns(CLOCK_MONOTONIC_COARSE) + retry_interval_ns,
                                   std::memory_order_relaxed);
         return nullptr;
@@ -297,7 +337,7 @@ Lane* move_up(Process& process, Thread& thread, std::uint64_t record_bytes) {
     thread.lane = lane;
     lane->next_bank = old->next_bank;
     old->next_bank = nullptr;
-    release(old);
+    release(process, old);
     return lane;
 }
 
@@ -344,7 +384,8 @@ static std::uint64_t spread(std::uint64_t number) noexcept {
 static void count_unplaced(Process& process, const Scope& scope,
                            const abi::Context& parent) noexcept {
     const Provider* provider = scope.active.load(std::memory_order_acquire);
-    if (process.counters.load(std::memory_order_acquire) == nullptr || provider == nullptr) return;
+    // Without a provider there was no memory to make one: who knows what it would have said.
+    if (provider == nullptr) return process.count(shm::ProcessCounter::begun_no_lane);
     const Sampler& sampler = provider->sampler;
     std::uint64_t trace[2];
     std::memcpy(trace, parent.trace_id, sizeof trace);
@@ -362,7 +403,7 @@ Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept
     // Acquire: pairs with register_scope() on another thread.
     const Provider* provider = scope.active.load(std::memory_order_acquire);
     if (provider != nullptr && provider->sampler.disabled &&
-        provider == (scope.own != nullptr ? scope.own : global_provider())) {
+        (scope.own == provider || (scope.own == nullptr && is_global(provider)))) {
         return nullptr;
     }
     Process* process = this_process();
@@ -372,7 +413,9 @@ Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept
     // Without a segment of its own the process looks at the daemon's page before it makes one.
     if (process->first_daemon.load(std::memory_order_acquire) != nullptr && recording_off(*process))
         return nullptr;
-    if (thread.lane == nullptr && too_early(*process)) {
+    const bool none_now = thread.lane == nullptr && no_lane_now(*process);
+    if (none_now &&
+        (provider != nullptr || process->counters.load(std::memory_order_acquire) == nullptr)) {
         count_unplaced(*process, scope, parent);
         return nullptr;
     }
@@ -381,7 +424,9 @@ Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept
         if (scope.generation.load(std::memory_order_relaxed) != process->generation)
             register_scope(*process, scope);
         if (scope.active.load(std::memory_order_relaxed)->sampler.disabled) return nullptr;
-        return thread.lane != nullptr ? thread.lane : claim_first(*process, thread);
+        leave_retired(*process, thread);
+        if (thread.lane != nullptr) return thread.lane;
+        return none_now ? nullptr : claim_first(*process, thread);
     });
     if (lane == nullptr) count_unplaced(*process, scope, parent);
     return lane;
@@ -392,10 +437,11 @@ Lane* claim_for_end(Thread& thread) noexcept {
     if (process == nullptr) return nullptr;
     if (thread.lane != nullptr && thread.lane->generation != process->generation)
         thread.lane = nullptr;
-    if (thread.lane != nullptr) return thread.lane;
-    if (too_early(*process)) return nullptr;
+    if (thread.lane != nullptr && !retired(*thread.lane)) return thread.lane;
+    if (thread.lane == nullptr && no_lane_now(*process)) return nullptr;
     return guarded([&]() -> Lane* {
         const std::lock_guard lock(process->mutex);
+        leave_retired(*process, thread);
         return claim_first(*process, thread);
     });
 }
@@ -497,10 +543,11 @@ struct Goal {
     std::uint64_t cursor;
 };
 
-std::vector<Goal> flush_goals(Process& process) {
+std::optional<std::vector<Goal>> flush_goals(Process& process) {
     std::vector<Goal> goals;
     const std::lock_guard lock(process.mutex);
     for (const Lane* lane : process.lanes) {
+        if (retired(*lane)) continue;  // Settled long ago.
         // The producer's word, not the owner's private cursor: other threads are recording.
         goals.push_back({lane->writer.daemon,
                          __atomic_load_n(&lane->writer.producer->write_cursor, __ATOMIC_ACQUIRE)});
@@ -513,11 +560,13 @@ std::vector<Goal> flush_goals(Process& process) {
 bool flush(std::uint64_t timeout_ns) noexcept {
     Process* process = this_process();
     if (process == nullptr) return false;
+    const CancellationOff no_cancellation;  // nanosleep() is a cancellation point.
     const std::uint64_t now = clock_ns(CLOCK_MONOTONIC);
     const std::uint64_t deadline = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
-    const std::vector<Goal> goals = guarded([&] { return flush_goals(*process); });
+    const auto goals = guarded([&] { return flush_goals(*process); });
     wake_daemon(*process);
-    for (const Goal& goal : goals) {
+    if (!goals) return false;  // Out of memory: nobody knows.
+    for (const Goal& goal : *goals) {
         // Acquire: pairs with the daemon's release of its cursor.
         while (__atomic_load_n(&goal.lane->read_cursor, __ATOMIC_ACQUIRE) < goal.cursor) {
             if (clock_ns(CLOCK_MONOTONIC) >= deadline) return false;

@@ -50,6 +50,11 @@ struct SegmentEntry {
     std::uint64_t data_bytes = 0;  // Per lane.
 };
 
+// The daemon took the segment for dead: it has settled what was in there and reads it no more.
+[[nodiscard]] inline bool retired(const Lane& lane) noexcept {
+    return __atomic_load_n(&lane.segment->segment.daemon->retired, __ATOMIC_RELAXED) != 0;
+}
+
 // `retired` and `recording_off` in one load, which finds 0 nearly always.
 [[nodiscard]] inline std::uint32_t attention(const Lane& lane) noexcept {
     using Word [[gnu::may_alias]] = const std::uint32_t;
@@ -76,8 +81,11 @@ struct Process {
     std::atomic<bool> growth{true};  // Off: no file is opened but by set_up_rings().
     bool set_up = false;             // By set_up_rings(), once.
     std::atomic<std::uint64_t> retry_at_ns{
-        0};  // CLOCK_MONOTONIC_COARSE: when to look for a directory again.
-    std::atomic<shm::SegmentHeader*> counters{nullptr};            // Of the first segment.
+        0};  // CLOCK_MONOTONIC_COARSE: when to make a segment again.
+    // Whether it is worth looking for a free lane before that. Relaxed: a hint.
+    std::atomic<bool> lane_may_be_free{false};
+    // Of the first segment; of a later one when the daemon has taken that for dead.
+    std::atomic<shm::SegmentHeader*> counters{nullptr};
     std::atomic<const shm::DaemonSegment*> first_daemon{nullptr};  // Likewise.
     std::atomic<const shm::ControlPage*> control{nullptr};
     std::atomic<std::uint64_t> control_retry_at_ns{
@@ -115,7 +123,8 @@ extern thread_local constinit Thread this_thread __attribute__((tls_model("initi
 // Room for a record in the calling thread's lane, after waking the daemon or moving to a larger
 // lane.
 [[nodiscard]] std::uint8_t* make_room(Thread& thread, std::uint64_t record_bytes) noexcept;
-// A lane for ending a span on a thread that has none.
+// A lane for ending a span on a thread that has none, or one in a segment that the daemon took for
+// dead.
 [[nodiscard]] Lane* claim_for_end(Thread& thread) noexcept;
 // What the daemon has to say about the segment of a span that ends. False: it took the segment for
 // dead, and the span for recovered.

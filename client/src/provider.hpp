@@ -58,8 +58,9 @@ using StringPairs = std::vector<std::pair<std::string, std::string>>;
 [[nodiscard]] Provider* make_provider(std::string_view service_name,
                                       std::string_view service_version,
                                       const StringPairs& attributes);
-[[nodiscard]] const Provider*
-global_provider() noexcept;  // Made from the environment at the first call.
+// Made from the environment at the first call, which may throw std::bad_alloc.
+[[nodiscard]] const Provider* global_provider();
+[[nodiscard]] bool is_global(const Provider* provider) noexcept;
 void set_global_provider(const Provider* provider) noexcept;
 
 // Sends the next start of every scope, on any thread, the slow way. Threads: any; no lock.

@@ -79,7 +79,7 @@ bool recording_off(const Process& process) noexcept {
     return first != nullptr && __atomic_load_n(&first->recording_off, __ATOMIC_RELAXED) != 0;
 }
 
-static shm::SegmentIdentity identity_of(const Process& process) noexcept {
+static shm::SegmentIdentity identity_of(const Process& process) {
     shm::SegmentIdentity identity{};
     std::memcpy(identity.process_id, process.process_id, sizeof identity.process_id);
     identity.segment_index = static_cast<std::uint32_t>(process.segments.size());
@@ -169,7 +169,7 @@ void register_resource(Process& process, const Provider* provider) {
 }
 
 static void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t index,
-                            const shm::Geometry& geometry) {
+                            const shm::Geometry& geometry) noexcept {
     shm::Segment& segment = entry.segment;
     auto* lane = new (segment.private_page(index) + lane_state_offset) Lane{};
     lane->generation = process.generation;
@@ -200,7 +200,7 @@ static shm::Reclaimed reclaim_if_crowded(const Process& process,
 
 // The client's own cap, or the daemon's where that is smaller. A daemon that writes nonsense can
 // only make it smaller.
-static std::uint64_t bytes_allowed(const Process& process) noexcept {
+std::uint64_t bytes_allowed(const Process& process) noexcept {
     const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
     if (page == nullptr) return process.bytes_max;
     const std::uint64_t wanted =
@@ -209,6 +209,12 @@ static std::uint64_t bytes_allowed(const Process& process) noexcept {
 }
 
 SegmentEntry* add_segment(Process& process, shm::Geometry geometry, bool while_off) {
+    // The list is never moved: see make_process().
+    if (process.segments.size() == process.segments.capacity()) return nullptr;
+    // Now, so that nothing throws any more once the segment is in the lists.
+    std::vector<Lane*>& list = geometry.data_bytes != 0 ? process.lanes : process.banks;
+    if (list.capacity() - list.size() < geometry.lanes)
+        list.reserve(std::max(list.size() * 2, list.size() + geometry.lanes));
     const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
     const std::vector<TableItem> items = table_items(process);
     std::uint64_t items_bytes = 0;
@@ -252,19 +258,20 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry, bool while_o
     entry->data_bytes = geometry.data_bytes;
     process.bytes += bytes;
     process.segments.push_back(entry.get());
-    if (process.segments.size() ==
-        1) {  // Release: spans on other threads read them without the mutex.
+    const shm::DaemonSegment* first = process.first_daemon.load(std::memory_order_relaxed);
+    if (first == nullptr || __atomic_load_n(&first->retired, __ATOMIC_RELAXED) != 0) {
+        // Release: spans on other threads read them without the mutex.
         process.first_daemon.store(entry->segment.daemon, std::memory_order_release);
         process.counters.store(entry->segment.header, std::memory_order_release);
-    } else {
-        process.count(shm::ProcessCounter::growths);
     }
+    if (process.segments.size() > 1) process.count(shm::ProcessCounter::growths);
     if (reclaimed.files != 0) {
         process.count(shm::ProcessCounter::reclaimed_files, reclaimed.files);
         process.count(shm::ProcessCounter::reclaimed_spans, reclaimed.spans);
     }
     for (std::uint32_t i = 0; i < geometry.lanes; ++i)
         initialise_lane(process, *entry, i, geometry);
+    if (geometry.data_bytes != 0) process.lane_may_be_free.store(true, std::memory_order_relaxed);
     return entry.release();  // Never freed: spans may end as long as the process lives.
 }
 

@@ -60,6 +60,9 @@ bool append_everywhere(const Process& process, const TableItem& item) noexcept;
 // May throw std::bad_alloc.
 SegmentEntry* add_segment(Process& process, shm::Geometry geometry, bool while_off = false);
 
+// Bytes that all segments of the process may take now.
+[[nodiscard]] std::uint64_t bytes_allowed(const Process& process) noexcept;
+
 // The robust mutex by which the daemon sees the death of the lane's owner.
 [[nodiscard]] pthread_mutex_t* liveness_word(const Lane& lane) noexcept;
 void close_inherited(const Process& parent) noexcept;

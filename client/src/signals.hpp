@@ -1,11 +1,14 @@
-// What the slow path keeps from the application: no signal handler in the middle of it, no changed
-// errno.
+// What the slow path keeps from the application: no signal handler in the middle of it, no
+// cancellation, no changed errno.
 //
-// Used by: lanes.cpp, setup.cpp. Threads: any; for the calling thread, until the end of the block.
+// Used by: lanes.cpp, setup.cpp, environment.cpp. Threads: any; for the calling thread, until the
+// end of the block.
 #pragma once
 
 #include <cerrno>
 #include <csignal>
+
+#include <pthread.h>
 
 namespace oteld::sdk {
 
@@ -21,6 +24,19 @@ private:
     int before_;
 };
 
+// open() and its like are cancellation points: pthread_cancel() would unwind the thread out of code
+// that is noexcept, which ends the process. The request waits for the thread's next one.
+class CancellationOff {
+public:
+    CancellationOff() noexcept { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
+    ~CancellationOff() { pthread_setcancelstate(before_, &before_); }
+    CancellationOff(const CancellationOff&) = delete;
+    CancellationOff& operator=(const CancellationOff&) = delete;
+
+private:
+    int before_ = PTHREAD_CANCEL_ENABLE;
+};
+
 class SignalsBlocked {
 public:
     SignalsBlocked() noexcept {
@@ -34,6 +50,7 @@ public:
 
 private:
     ErrnoKept errno_;
+    CancellationOff cancellation_;
     sigset_t before_;
 };
 

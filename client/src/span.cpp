@@ -59,14 +59,15 @@ private:
     [[gnu::noinline]] void count_reentries() noexcept {
         thread_.inside = 1;
         std::atomic_signal_fence(std::memory_order_seq_cst);
-        const std::uint32_t starts = thread_.reentered;
-        const std::uint32_t ends = thread_.reentered_ends;
-        thread_.reentered = thread_.reentered - starts;
-        thread_.reentered_ends = thread_.reentered_ends - ends;
+        // In one step each: a signal between load and store would be lost.
+        const std::uint32_t starts = __atomic_exchange_n(&thread_.reentered, 0, __ATOMIC_RELAXED);
+        const std::uint32_t ends =
+            __atomic_exchange_n(&thread_.reentered_ends, 0, __ATOMIC_RELAXED);
         if (Lane* lane = thread_.lane; lane != nullptr && lane->generation != 0) {
             add(lane->writer.producer->begun, starts);
             add(dropped(*lane, shm::DropReason::reentrant), starts + ends);
-        } else if (Process* process = ends == 0 ? nullptr : this_process()) {
+        } else if (Process* process = this_process()) {
+            process->count(shm::ProcessCounter::begun_no_lane, starts);
             process->count(shm::ProcessCounter::dropped_no_lane, ends);
         }
         std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -239,6 +240,19 @@ void drop(abi::Span& span, Thread& thread, Lane* lane, shm::DropReason reason) n
     free_place(span, thread);
 }
 
+// The daemon took its segment for dead, settled what had begun in there and reads it no more. So it
+// is counted where somebody reads, as one that began there.
+[[gnu::noinline]] void drop_orphan(abi::Span& span, Thread& thread) noexcept {
+    shm::SlotSteps<>::dropped(*control_of(span.record));
+    if (Lane* lane = claim_for_end(thread)) {
+        add(lane->writer.producer->begun);
+        add(dropped(*lane, shm::DropReason::orphaned));
+    } else if (Process* process = this_process()) {
+        process->count(shm::ProcessCounter::begun_no_lane);
+    }
+    free_place(span, thread);
+}
+
 // The next span in this buffer has dropped nothing yet. Not before the slot is free, or the counts
 // are in the body: recovery must find them in one place. Release: in that order.
 void clear_dropped(shm::SlotControl& control) noexcept {
@@ -286,7 +300,7 @@ void copy(const abi::Span& span, std::uint8_t* to, std::uint64_t bytes,
 
 [[gnu::noinline]] void end_in_handler(abi::Span& span, Thread& thread) noexcept {
     shm::SlotSteps<>::dropped(*control_of(span.record));
-    thread.reentered_ends = thread.reentered_ends + 1;
+    __atomic_fetch_add(&thread.reentered_ends, 1, __ATOMIC_RELAXED);
     auto* owner = static_cast<Lane*>(span.owner);
     // The heap's locks may be held by what was interrupted: the buffer is not freed.
     if (span.slot == heap_slot) return;
@@ -302,7 +316,7 @@ void start(abi::Span* span, const abi::Start* options) noexcept {
     auto& scope = *static_cast<Scope*>(const_cast<void*>(options->scope));
     const abi::Context& parent = options->parent != nullptr ? *options->parent : thread.current;
     if (__builtin_expect(thread.inside != 0, 0)) {
-        thread.reentered = thread.reentered + 1;
+        __atomic_fetch_add(&thread.reentered, 1, __ATOMIC_RELAXED);
         return not_recorded(*span, parent);
     }
     Inside inside(thread);
@@ -437,16 +451,19 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
     }
     Inside inside(thread);
     Lane* lane = thread.lane;
-    if (__builtin_expect(lane == nullptr || lane->generation != span->generation, 0))
+    // Not the lane where it began: that one's generation is known, and its segment is looked at
+    // below.
+    if (__builtin_expect(lane != owner, 0) &&
+        (lane == nullptr || lane->generation != span->generation || attention(*lane) != 0))
         lane = claim_for_end(thread);
     if (__builtin_expect(
             (span->dropped_attributes | span->dropped_events | span->dropped_links) != 0, 0))
         put_dropped_counts(*span);
     const std::uint64_t bytes = record_bytes(*span);
-    if (__builtin_expect(lane == nullptr, 0)) {
+    if (__builtin_expect(attention(*owner) != 0, 0) && !heed_daemon(*owner)) {
+        drop_orphan(*span, thread);
+    } else if (__builtin_expect(lane == nullptr, 0)) {
         drop(*span, thread, nullptr, shm::DropReason::no_lane);
-    } else if (__builtin_expect(attention(*owner) != 0, 0) && !heed_daemon(*owner)) {
-        drop(*span, thread, lane, shm::DropReason::orphaned);
     } else {
         std::uint8_t* to = lane->writer.claim(bytes);
         if (__builtin_expect(to == nullptr, 0)) {

@@ -6,6 +6,7 @@
 #include "oteld/detail/wire.hpp"
 
 #include <cstring>
+#include <memory>
 #include <new>
 
 namespace oteld::sdk {
@@ -18,7 +19,8 @@ namespace {
 
 constinit std::atomic<Scope*> scopes{nullptr};
 constinit std::atomic<const Provider*> global{nullptr};
-// For a process out of memory: a scope that is never registered records nothing.
+// For tracers that were made while the process was out of memory: their spans are recorded under a
+// scope without a name.
 Scope& nameless() noexcept {
     static Scope scope;
     return scope;
@@ -123,18 +125,18 @@ Scope* intern_scope(const abi::ScopeInfo& info) {
          known = known->next) {
         if (same(*known, info, message)) return known;
     }
-    auto* fresh = new Scope;
+    auto fresh = std::make_unique<Scope>();
     fresh->message = message;
     fresh->schema_url.assign(info.schema_url == nullptr ? "" : info.schema_url,
                              info.schema_url_bytes);
     fresh->own = static_cast<const Provider*>(info.provider);
     fresh->next = scopes.load(std::memory_order_relaxed);
-    while (!scopes.compare_exchange_weak(fresh->next, fresh, std::memory_order_acq_rel)) {
+    while (!scopes.compare_exchange_weak(fresh->next, fresh.get(), std::memory_order_acq_rel)) {
     }
-    return fresh;
+    return fresh.release();  // Never freed.
 }
 
-const Provider* global_provider() noexcept {
+const Provider* global_provider() {
     const Provider* provider = global.load(std::memory_order_acquire);
     if (provider != nullptr) return provider;
     Provider* fresh = make_provider({}, {}, {});
@@ -143,12 +145,18 @@ const Provider* global_provider() noexcept {
     return provider;
 }
 
+bool is_global(const Provider* provider) noexcept {
+    return global.load(std::memory_order_seq_cst) == provider;
+}
+
 void set_global_provider(const Provider* provider) noexcept {
-    global.store(provider, std::memory_order_release);
+    // Sequentially consistent, here and in register_scope(): it stores a generation and then looks
+    // at the provider, this does both the other way round, and one of the two sees the other.
+    global.store(provider, std::memory_order_seq_cst);
     // Scopes of the global provider register anew at their next span.
     for (Scope* known = scopes.load(std::memory_order_acquire); known != nullptr;
          known = known->next) {
-        if (known->own == nullptr) known->generation.store(0, std::memory_order_release);
+        if (known->own == nullptr) known->generation.store(0, std::memory_order_seq_cst);
     }
 }
 

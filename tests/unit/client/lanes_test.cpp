@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <set>
 #include <thread>
@@ -303,17 +305,94 @@ TEST_CASE("a process keeps to the daemon's cap where that is smaller than its ow
     CHECK(bytes <= 1 << 20);
 }
 
-TEST_CASE("a span of a segment that the daemon took for dead is dropped as orphaned") {
+TEST_CASE(
+    "a thread whose segment the daemon took for dead counts its orphan in another, and records "
+    "on") {
     const RingDirectory directory;
     run_child(directory.path(), [&] {
         auto span = test_tracer().span("late");
+        auto open = test_tracer().span("open over it");
         for (const auto& map : open_rings(directory.path())) map->daemon()->retired = 1;
         span.end();
+        (void)test_tracer().span("after");
+        EXPECT(directory.rings() == 2);
+        open.end();
+        EXPECT(spans_dropped() == 2);
     }).clean();
     const Rings rings = read_rings(directory.path());
     check_balance(rings);
-    CHECK(rings.spans.empty());
-    CHECK(rings.dropped(shm::DropReason::orphaned) == 1);
+    CHECK(rings.spans.size() == 1);
+    CHECK(rings.span("after").parent_id.empty());
+    CHECK(rings.begun == 3);
+    CHECK(rings.dropped(shm::DropReason::orphaned) == 2);
+    CHECK(rings.counted(shm::ProcessCounter::growths) == 1);
+}
+
+TEST_CASE("a span from elsewhere does not end in a lane that nobody reads any more") {
+    const RingDirectory directory;
+    run_child(directory.path(), [&] {
+        (void)test_tracer().span("in the first segment");
+        Span elsewhere;
+        std::thread holds_the_second_lane([&] {
+            (void)test_tracer().span("in the first segment");
+            std::thread([&] { elsewhere = test_tracer().span("elsewhere"); }).join();
+        });
+        holds_the_second_lane.join();
+        for (const auto& map : open_rings(directory.path()))
+            if (map->header().segment_index == 0) map->daemon()->retired = 1;
+        elsewhere.end();
+        EXPECT(spans_dropped() == 0);
+    }).clean();
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.spans.size() == 1);
+    CHECK(rings.spans.at(0).name == "elsewhere");
+}
+
+// Writes into the liveness word of each lane: what the daemon's group can do, and should not.
+void write_lock_words(const std::string& directory, std::uint32_t value) {
+    for (const auto& map : open_rings(directory)) {
+        const int fd = ::open((directory + "/" + map->name()).c_str(), O_RDWR | O_CLOEXEC);
+        const shm::SegmentHeader& header = map->header();
+        for (std::uint32_t i = 0; i < header.lane_count; ++i) {
+            const auto at = static_cast<off_t>(header.lanes_offset + i * header.lane_stride +
+                                               header.producer_offset + header.lock_offset);
+            EXPECT(::pwrite(fd, &value, sizeof value, at) == sizeof value);
+        }
+        ::close(fd);
+    }
+}
+
+TEST_CASE(
+    "a lane whose liveness word was written into is not used again, and libc's list stays whole") {
+    const RingDirectory directory;
+    run_child(directory.path(), [&] {
+        pthread_mutexattr_t robust;
+        pthread_mutexattr_init(&robust);
+        pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
+        pthread_mutex_t first, last;
+        pthread_mutex_init(&first, &robust);
+        pthread_mutex_init(&last, &robust);
+        for (const std::uint32_t word : {0U, 12345U, 0x40000000U}) {
+            std::thread([&] {
+                pthread_mutex_lock(&first);
+                EXPECT(test_tracer().span("before").recording());
+                pthread_mutex_lock(&last);
+                write_lock_words(directory.path(), word);
+            }).join();
+            // Both of the program's own mutexes say that their owner died: the kernel went through.
+            for (pthread_mutex_t* one : {&first, &last}) {
+                EXPECT(pthread_mutex_lock(one) == EOWNERDEAD);
+                EXPECT(pthread_mutex_consistent(one) == 0);
+                EXPECT(pthread_mutex_unlock(one) == 0);
+            }
+            for (int i = 0; i < 3; ++i)
+                std::thread([] { EXPECT(test_tracer().span("after").recording()); }).join();
+        }
+    }).clean();
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.spans.size() == 12);
 }
 
 TEST_CASE("hundreds of threads stay within the cap, and what finds no lane is not recorded") {

@@ -20,6 +20,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -210,6 +211,40 @@ TEST_CASE("a tmpfs that fills up later only stops growth, and the process lives"
         EXPECT(rings.begun == 3000);
         EXPECT(rings.begun == rings.spans.size() + rings.dropped());
         EXPECT(rings.counted(shm::ProcessCounter::growth_refused) > 0);
+    }).clean();
+}
+
+TEST_CASE("on a full tmpfs what begins on threads without a lane is counted, span by span") {
+    if (skipped(can_mount(), "mounting needs root and a mount namespace")) return;
+    constexpr int threads = 40;
+    constexpr int spans_each = 10;
+    const RingDirectory directory;
+    run_child(directory.path(), [&] {
+        enter_mount_namespace();
+        mount_tmpfs(directory.path(), "size=3m");
+        (void)test_tracer().span("first");  // With a ring there is something to count in.
+        std::atomic<int> done{0};
+        std::atomic<bool> leave{false};
+        std::vector<std::thread> all;
+        for (int t = 0; t < threads; ++t) {
+            all.emplace_back([&, t] {
+                // Scopes that are new to a process whose lanes are taken, and known ones.
+                const Tracer own = tracer(t % 2 == 0 ? "test" : "test " + std::to_string(t));
+                for (int i = 0; i < spans_each; ++i) (void)own.span("s");
+                ++done;
+                while (!leave) std::this_thread::yield();
+            });
+        }
+        wait_until([&] { return done == threads; });
+        const Rings rings = read_rings(directory.path());
+        EXPECT(rings.begun == 1 + threads * spans_each);
+        EXPECT(rings.begun == rings.spans.size() + rings.dropped());
+        EXPECT(rings.counted(shm::ProcessCounter::begun_no_lane) > 0);
+        EXPECT(rings.counted(shm::ProcessCounter::growth_refused) > 0);
+        leave = true;
+        for (std::thread& thread : all) thread.join();
+        // The last refusal is not a second old, but lanes are free by now.
+        std::thread([] { EXPECT(test_tracer().span("after").recording()); }).join();
     }).clean();
 }
 

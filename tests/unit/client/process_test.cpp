@@ -167,6 +167,33 @@ TEST_CASE("a child of a raw clone records nothing and is counted") {
     CHECK(rings.counted(shm::ProcessCounter::raw_clones) == 1);
 }
 
+TEST_CASE("a thread that is to be cancelled records and flushes first") {
+    const RingDirectory directory;
+    const Child child = run_child(
+        directory.path(),
+        [] {
+            pthread_t thread;
+            const auto body = [](void*) -> void* {
+                pthread_cancel(pthread_self());  // From here on each cancellation point ends it.
+                { const auto span = test_tracer().span("first of its process and thread"); }
+                (void)force_flush(std::chrono::milliseconds(2));
+                for (int i = 0; i < 5000; ++i) (void)test_tracer().span("overflows its lane");
+                pthread_testcancel();
+                return nullptr;
+            };
+            EXPECT(pthread_create(&thread, nullptr, body, nullptr) == 0);
+            void* result = nullptr;
+            EXPECT(pthread_join(thread, &result) == 0);
+            EXPECT(result == PTHREAD_CANCELED);
+        },
+        {{"OTEL_TRACES_SAMPLER", "unknown"}});  // Said on standard error.
+    child.clean();
+    CHECK(child.said("OTEL_TRACES_SAMPLER"));
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.spans.size() == 5001);
+}
+
 TEST_CASE("vfork and exec leave the parent's rings alone, and no descriptor behind") {
     const Rings rings = in_child([] {
         auto open = test_tracer().span("open over exec");

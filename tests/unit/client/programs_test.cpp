@@ -137,4 +137,20 @@ TEST_CASE("a plugin records through the static client of the program that loads 
     CHECK(rings.span("of the library").parent_id == rings.span("of the host").span_id);
 }
 
+TEST_CASE(
+    "a plugin with a client in it may be unloaded before the threads that it recorded on end") {
+    for (const std::string& library :
+         {beside("libclient_plugin.so"), beside("libclient_library.so")}) {
+        CAPTURE(library);
+        const bool has_client = library.find("plugin") != library.npos;
+        const RingDirectory directory;
+        run_program(directory, "client_unload_host", library,
+                    has_client ? Environment{} : preload())
+            .clean();
+        const Rings rings = read_rings(directory.path());
+        check_balance(rings);
+        CHECK(rings.spans.size() == 2);
+    }
+}
+
 }  // namespace oteld::test

@@ -323,6 +323,7 @@ Rings read_rings(const std::string& directory, const std::string& process) {
         auto map =
             shm::SegmentMap::open(fd.get(), entry.path().filename(), shm::SegmentAccess::inspect);
         REQUIRE_MESSAGE(map, (map ? std::string() : map.error().message));
+        if ((*map)->daemon()->retired != 0) continue;
         if (process.empty() || process == hex((*map)->header().process_id, 16)) {
             maps.push_back(std::move(*map));
         }

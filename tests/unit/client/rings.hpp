@@ -100,7 +100,8 @@ struct Rings {
     [[nodiscard]] const ReadResource& resource() const;
 };
 
-// Reads what is unread in each lane. `process`: only that one's segments; empty: all.
+// Reads what is unread in each lane. A retired segment is as good as unlinked. `process`: only that
+// one's segments; empty: all.
 [[nodiscard]] Rings read_rings(const std::string& directory, const std::string& process = {});
 
 }  // namespace oteld::test
