@@ -16,7 +16,7 @@ using std::chrono::milliseconds;
 
 constexpr std::size_t quoted_bytes_max = 300;
 constexpr std::string_view retry_info_type = "google.rpc.RetryInfo";
-constexpr std::int64_t delay_seconds_max = 24 * 3600;
+constexpr std::int64_t delay_seconds_max = std::int64_t{24} * 3600;
 
 bool is_message(const shm::WireField& field, std::uint32_t number) {
     return field.field == number && field.type == wire::bytes_type;

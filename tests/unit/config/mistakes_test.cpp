@@ -317,11 +317,11 @@ TEST_CASE("a pipeline has 16 exporters and no more") {
             ids.append(i == 0 ? "" : ", ").append(id);
             exporters.append("  ").append(id).append(":\n");
         }
-        const Loaded loaded = load_text("receivers: {shm: }\nexporters:\n" + exporters +
-                                            "service: {pipelines: {traces: {receivers: [shm], "
-                                            "exporters: [" +
-                                            ids + "]}}}\n",
-                                        "f", nothing);
+        std::string text = "receivers: {shm: }\nexporters:\n";
+        text.append(exporters).append(
+            "service: {pipelines: {traces: {receivers: [shm], exporters: [");
+        text.append(ids).append("]}}}\n");
+        const Loaded loaded = load_text(text, "f", nothing);
         CHECK(loaded.valid() == (count == 16));
         if (count == 16) CHECK(loaded.settings.exporters.size() == 16);
     }
