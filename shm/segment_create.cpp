@@ -40,8 +40,9 @@ CreateError from_errno(int error) noexcept {
     }
 }
 
-int open_directory(const char* path) noexcept {
-    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+// A directory that was named may be a link, like one that the daemon is given.
+int open_directory(const char* path, int more_flags) noexcept {
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK | more_flags);
 }
 
 // Makes its pages present, so that the span path takes no page fault. Older kernels: touch each
@@ -313,10 +314,10 @@ CreateError open_ring_directory(RingDirectory& directory, const char* preferred)
     char personal[64];
     std::snprintf(personal, sizeof personal, "/dev/shm/oteld-%u", static_cast<unsigned>(geteuid()));
     const bool named = preferred != nullptr && *preferred != 0;
-    int fd = open_directory(named ? preferred : "/run/oteld");
-    bool is_personal = false;
+    bool is_personal = named && std::strcmp(preferred, personal) == 0;
+    int fd = open_directory(named ? preferred : "/run/oteld", is_personal ? O_NOFOLLOW : 0);
     if (fd < 0 && !named) {
-        fd = open_directory(personal);
+        fd = open_directory(personal, O_NOFOLLOW);
         is_personal = true;
     }
     if (fd < 0) return from_errno(errno);

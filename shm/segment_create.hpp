@@ -35,8 +35,8 @@ struct RingDirectory {
 
 enum class CreateError { none, no_directory, permission, file_size_limit, memory_limit, full, io };
 
-// $OTELD_DIR (not in setuid programs), else /run/oteld, else /dev/shm/oteld-<uid>. The caller
-// closes `fd`.
+// $OTELD_DIR (not in setuid programs), else /run/oteld, else /dev/shm/oteld-<uid>; only the last is
+// refused when it is a link. The caller closes `fd`.
 [[nodiscard]] CreateError open_ring_directory(RingDirectory& directory,
                                               const char* preferred) noexcept;
 

@@ -189,7 +189,9 @@ TEST_CASE("a table log takes entries until it is full, and the rest not at all")
     unmap_segment(segment);
 }
 
-TEST_CASE("a directory that is a file, a link, missing or another user's is refused") {
+TEST_CASE(
+    "a directory that is a file or missing is refused; one behind a link is taken, as the daemon "
+    "does") {
     const Place place;
     const std::string file = place.path + "/file";
     const std::string link = place.path + "/link";
@@ -199,7 +201,27 @@ TEST_CASE("a directory that is a file, a link, missing or another user's is refu
     CHECK(open_ring_directory(directory, (place.path + "/missing").c_str()) ==
           CreateError::no_directory);
     CHECK(open_ring_directory(directory, file.c_str()) == CreateError::no_directory);
-    CHECK(open_ring_directory(directory, link.c_str()) != CreateError::none);
+    CHECK(directory.fd == -1);
+    REQUIRE(open_ring_directory(directory, link.c_str()) == CreateError::none);
+    ::close(directory.fd);
+}
+
+TEST_CASE("the personal directory is refused when it is a link, or of another mode") {
+    const std::string personal = "/dev/shm/oteld-" + std::to_string(::geteuid());
+    if (::access(personal.c_str(), F_OK) == 0) {
+        MESSAGE("not run: there is a personal directory");
+        return;
+    }
+    const Place place;
+    REQUIRE(::symlink(place.path.c_str(), personal.c_str()) == 0);
+    RingDirectory directory;
+    const CreateError link = open_ring_directory(directory, personal.c_str());
+    ::unlink(personal.c_str());
+    CHECK(link == CreateError::no_directory);
+    REQUIRE(::mkdir(personal.c_str(), 0755) == 0);
+    const CreateError mode = open_ring_directory(directory, personal.c_str());
+    ::rmdir(personal.c_str());
+    CHECK(mode == CreateError::permission);
     CHECK(directory.fd == -1);
 }
 
