@@ -95,8 +95,9 @@ struct Process {
 
     void count(shm::ProcessCounter counter, std::uint64_t by = 1) noexcept {
         if (shm::SegmentHeader* header = counters.load(std::memory_order_acquire)) {
+            // Release: like a lane's `dropped`.
             __atomic_fetch_add(&header->counters[static_cast<std::uint32_t>(counter)], by,
-                               __ATOMIC_RELAXED);
+                               __ATOMIC_RELEASE);
         }
     }
 };
