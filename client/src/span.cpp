@@ -477,9 +477,7 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
             lane = thread.lane;  // It may have moved to a larger one.
         }
         if (__builtin_expect(to == nullptr, 0)) {
-            drop(*span, thread, lane,
-                 bytes > shm::lane_data_bytes_max / 2 ? shm::DropReason::too_large
-                                                      : shm::DropReason::ring_full);
+            drop(*span, thread, lane, why_no_room(thread, bytes));
         } else {
             copy(*span, to, bytes, end_time);
             shm::SlotSteps<>::ending(*control_of(span->record), lane->segment->index, lane->index,
