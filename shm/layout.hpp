@@ -31,7 +31,7 @@ inline constexpr std::uint32_t resources_max = 64;
 // What the client's numbers in `lane.dropped[]` count. Names appear in `oteld status`. Append only.
 enum class DropReason : std::uint32_t {
     ring_full = 0,  // The lane was full and could not grow.
-    too_large = 1,  // The span did not fit a lane even without its attributes.
+    too_large = 1,  // Larger than half of the largest lane that its process may have.
     no_memory = 2,  // Beyond the slots, and the heap refused.
     reentrant = 3,  // A signal handler recorded while its thread was inside the client.
     orphaned = 4,   // end() after the span had been recovered as unfinished, or in another process.
@@ -43,7 +43,7 @@ inline constexpr std::uint32_t drop_reasons_max = 8;  // The daemon keeps the la
 // Process-wide counters in the header, written by the client. Append only.
 enum class ProcessCounter : std::uint32_t {
     reclaimed_files = 0,    // Dead segments of this user that this process removed to make room ...
-    reclaimed_spans = 1,    // ... and the finished spans in them that no daemon had drained.
+    reclaimed_spans = 1,    // ... and what had begun in them and is not accounted for.
     not_crash_visible = 2,  // Spans that continued on the heap.
     scopes_overflowed = 3,  // A full table: the scope "overflow" was used instead.
     resources_overflowed = 4,

@@ -61,7 +61,6 @@ template <class Memory>
 struct BasicSlots {
     std::uint64_t free;      // Bit per slot; owner only.
     std::uint64_t returned;  // Slots given back by other threads, not yet in `free`.
-    std::uint64_t all;
     std::uint64_t class_mask[slot_classes];
     std::uint8_t* base[slot_classes];   // Of the class's first slot.
     std::uint32_t first[slot_classes];  // Its number.
@@ -78,8 +77,7 @@ struct BasicSlots {
             number += count[c];
             lane += static_cast<std::size_t>(count[c]) * slot_bytes[c];
         }
-        all = class_mask[0] | class_mask[1] | class_mask[2];
-        free = all;
+        free = class_mask[0] | class_mask[1] | class_mask[2];
         Memory::store_relaxed(returned, std::uint64_t{0});
     }
 
@@ -104,9 +102,6 @@ struct BasicSlots {
     void give_back(std::uint32_t slot) noexcept { free |= 1ULL << slot; }
     void give_back_from_elsewhere(std::uint32_t slot) noexcept {
         Memory::fetch_or_release(returned, std::uint64_t{1} << slot);
-    }
-    [[nodiscard]] bool idle() const noexcept {
-        return (free | Memory::load_acquire(returned)) == all;
     }
 };
 using Slots = BasicSlots<Hardware>;

@@ -40,8 +40,9 @@ CreateError from_errno(int error) noexcept {
     }
 }
 
-int open_directory(const char* path) noexcept {
-    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+// A directory that was named may be a link, like one that the daemon is given.
+int open_directory(const char* path, int more_flags) noexcept {
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK | more_flags);
 }
 
 // Makes its pages present, so that the span path takes no page fault. Older kernels: touch each
@@ -175,14 +176,54 @@ CreateError check_file_size_limit(std::uint64_t bytes) noexcept {
     return CreateError::none;
 }
 
-// A file of this user's that nobody holds: no lane word with an owner, no lock on the file.
+struct Candidate {
+    char name[48];
+    std::uint64_t age_key;  // Time of the last change of its inode, about when it was made.
+    std::uint64_t bytes;
+    std::uint64_t spans;  // That began and are not accounted for; modulo 2^64.
+};
+
+// The oldest ones, oldest first.
+struct Oldest {
+    static constexpr std::size_t count_max = 16;  // Bounded work in an application's slow path.
+    Candidate list[count_max];
+    std::size_t count = 0;
+
+    [[nodiscard]] bool wants(std::uint64_t age_key) const noexcept {
+        return count < count_max || age_key < list[count - 1].age_key;
+    }
+    void add(const Candidate& candidate) noexcept {
+        if (count < count_max) ++count;
+        std::size_t at = count - 1;
+        for (; at > 0 && list[at - 1].age_key > candidate.age_key; --at) list[at] = list[at - 1];
+        list[at] = candidate;
+    }
+};
+
+// What a pass looks for, and where.
+struct Search {
+    int directory;
+    std::span<const FileId> own;
+    std::uint64_t live_generation;
+};
+
+// A file of this user's that nobody holds: no lane word with an owner, no lock on the file, and no
+// living daemon that drains it.
 bool dead_segment(int fd, const SegmentHeader& header, const std::uint8_t* map, std::uint64_t bytes,
-                  std::uint64_t& spans) noexcept {
+                  std::uint64_t live_generation, std::uint64_t& spans) noexcept {
     struct flock lock {};
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
     if (fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type != F_UNLCK) return false;
-    spans = 0;
+    if (header.daemon_offset > bytes - sizeof(DaemonSegment)) return false;
+    DaemonSegment daemon_segment;
+    std::memcpy(&daemon_segment, map + header.daemon_offset, sizeof daemon_segment);
+    if (live_generation != 0 && daemon_segment.control_generation == live_generation) return false;
+    const auto counted = [&](ProcessCounter counter) {
+        return header.counters[static_cast<std::uint32_t>(counter)];
+    };
+    // What it had removed itself has been counted nowhere else.
+    spans = counted(ProcessCounter::reclaimed_spans) - counted(ProcessCounter::dropped_no_lane);
     for (std::uint32_t i = 0; i < header.lane_count; ++i) {
         const std::uint64_t producer =
             header.lanes_offset + i * header.lane_stride + header.producer_offset;
@@ -197,34 +238,37 @@ bool dead_segment(int fd, const SegmentHeader& header, const std::uint8_t* map, 
         if ((lane.lock_words[0] & lock_tid_mask) != 0 &&
             (lane.lock_words[0] & lock_owner_died) == 0)
             return false;
-        if (lane.ended > drained.drained) spans += lane.ended - drained.drained;
+        spans += lane.begun - drained.drained - drained.malformed;
+        for (const std::uint64_t count : lane.dropped) spans -= count;
     }
     return true;
 }
 
-struct Candidate {
-    char name[48];
-    std::uint64_t age_key;  // Modification time: the oldest goes first.
-    std::uint64_t bytes;
-    std::uint64_t spans;
-};
-
-// By name, without opening it.
-bool is_own(int directory, const char* name, std::span<const FileId> own) noexcept {
+// A ring of this user's other processes that is old enough, by name: it is not opened.
+bool worth_a_look(const Search& search, const char* name, const Oldest& oldest,
+                  Candidate& candidate) noexcept {
     struct stat file {};
-    if (own.empty() || fstatat(directory, name, &file, AT_SYMLINK_NOFOLLOW) != 0) return false;
-    for (const FileId& id : own) {
-        if (id.device == file.st_dev && id.inode == file.st_ino) return true;
+    if (std::strlen(name) != 32 + sizeof ring_suffix - 1 ||
+        std::strcmp(name + 32, ring_suffix) != 0 ||
+        fstatat(search.directory, name, &file, AT_SYMLINK_NOFOLLOW) != 0 ||
+        !S_ISREG(file.st_mode) || file.st_uid != geteuid())
+        return false;
+    for (const FileId& id : search.own) {
+        if (id.device == file.st_dev && id.inode == file.st_ino) return false;
     }
-    return false;
+    std::strcpy(candidate.name, name);
+    candidate.age_key = static_cast<std::uint64_t>(file.st_ctim.tv_sec) * 1000000000U +
+                        static_cast<std::uint64_t>(file.st_ctim.tv_nsec);
+    return oldest.wants(candidate.age_key);
 }
 
-bool examine(int directory, const char* name, Candidate& candidate) noexcept {
-    const int fd = openat(directory, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+bool examine(const Search& search, Candidate& candidate) noexcept {
+    const int fd =
+        openat(search.directory, candidate.name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) return false;
     bool dead = false;
     struct stat file {};
-    if (fstat(fd, &file) == 0 && S_ISREG(file.st_mode) && file.st_uid == geteuid() &&
+    if (fstat(fd, &file) == 0 && S_ISREG(file.st_mode) &&
         file.st_size >= static_cast<off_t>(sizeof(SegmentHeader))) {
         const auto bytes = static_cast<std::uint64_t>(file.st_size);
         void* map = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0);
@@ -236,47 +280,32 @@ bool examine(int directory, const char* name, Candidate& candidate) noexcept {
                 header.lane_stride <= bytes && header.lanes_offset <= bytes &&
                 header.producer_offset <= bytes && header.daemon_offset <= bytes) {
                 dead = dead_segment(fd, header, static_cast<const std::uint8_t*>(map), bytes,
-                                    candidate.spans);
+                                    search.live_generation, candidate.spans);
             }
             munmap(map, bytes);
         }
-        candidate.age_key = static_cast<std::uint64_t>(file.st_ctim.tv_sec) * 1000000000U +
-                            static_cast<std::uint64_t>(file.st_ctim.tv_nsec);
         candidate.bytes = bytes;
     }
     close(fd);
-    std::strncpy(candidate.name, name, sizeof candidate.name - 1);
-    candidate.name[sizeof candidate.name - 1] = 0;
     return dead;
 }
 
-// The oldest dead segment of this user, or false.
-bool oldest_dead(int directory, std::span<const FileId> own, Candidate& oldest) noexcept {
-    const int copy = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+void find_oldest_dead(const Search& search, Oldest& oldest) noexcept {
+    const int copy = openat(search.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR* list = copy < 0 ? nullptr : fdopendir(copy);
     if (list == nullptr) {
         if (copy >= 0) close(copy);
-        return false;
+        return;
     }
-    constexpr int looked_at_max = 4096;
-    bool found = false;
-    int looked_at = 0;
+    constexpr int names_max = 4096;
+    int names = 0;
     while (const dirent* entry = readdir(list)) {
-        const std::size_t length = std::strlen(entry->d_name);
-        if (length != 32 + sizeof ring_suffix - 1 ||
-            std::strcmp(entry->d_name + 32, ring_suffix) != 0)
-            continue;
-        if (++looked_at > looked_at_max) break;
+        if (++names > names_max) break;
         Candidate candidate{};
-        if (is_own(directory, entry->d_name, own)) continue;
-        if (examine(directory, entry->d_name, candidate) &&
-            (!found || candidate.age_key < oldest.age_key)) {
-            oldest = candidate;
-            found = true;
-        }
+        if (worth_a_look(search, entry->d_name, oldest, candidate) && examine(search, candidate))
+            oldest.add(candidate);
     }
     closedir(list);
-    return found;
 }
 
 }  // namespace
@@ -285,10 +314,10 @@ CreateError open_ring_directory(RingDirectory& directory, const char* preferred)
     char personal[64];
     std::snprintf(personal, sizeof personal, "/dev/shm/oteld-%u", static_cast<unsigned>(geteuid()));
     const bool named = preferred != nullptr && *preferred != 0;
-    int fd = open_directory(named ? preferred : "/run/oteld");
-    bool is_personal = false;
+    bool is_personal = named && std::strcmp(preferred, personal) == 0;
+    int fd = open_directory(named ? preferred : "/run/oteld", is_personal ? O_NOFOLLOW : 0);
     if (fd < 0 && !named) {
-        fd = open_directory(personal);
+        fd = open_directory(personal, O_NOFOLLOW);
         is_personal = true;
     }
     if (fd < 0) return from_errno(errno);
@@ -421,18 +450,22 @@ bool append_table(Segment& segment, TableKind kind, std::uint16_t index, std::ui
 }
 
 Reclaimed reclaim_dead_segments(const RingDirectory& directory, std::uint64_t bytes_wanted,
-                                std::span<const FileId> own) noexcept {
+                                std::span<const FileId> own,
+                                std::uint64_t live_generation) noexcept {
+    Oldest oldest;
+    find_oldest_dead({directory.fd, own, live_generation}, oldest);
     Reclaimed reclaimed;
-    constexpr int rounds_max = 64;  // Bounded work in an application's slow path.
     std::uint64_t bytes = 0;
-    for (int i = 0; i < rounds_max && bytes < bytes_wanted; ++i) {
-        Candidate oldest{};
-        if (!oldest_dead(directory.fd, own, oldest) || unlinkat(directory.fd, oldest.name, 0) != 0)
-            break;
-        bytes += oldest.bytes;
+    std::uint64_t spans = 0;
+    for (std::size_t i = 0; i < oldest.count && bytes < bytes_wanted; ++i) {
+        const Candidate& candidate = oldest.list[i];
+        if (unlinkat(directory.fd, candidate.name, 0) != 0) continue;  // Somebody was faster.
+        bytes += candidate.bytes;
         ++reclaimed.files;
-        reclaimed.spans += oldest.spans;
+        spans += candidate.spans;
     }
+    // Spans may end in another file than they began in: a sum below 0 has its other half elsewhere.
+    reclaimed.spans = static_cast<std::int64_t>(spans) > 0 ? spans : 0;
     return reclaimed;
 }
 

@@ -35,8 +35,8 @@ struct RingDirectory {
 
 enum class CreateError { none, no_directory, permission, file_size_limit, memory_limit, full, io };
 
-// $OTELD_DIR (not in setuid programs), else /run/oteld, else /dev/shm/oteld-<uid>. The caller
-// closes `fd`.
+// $OTELD_DIR (not in setuid programs), else /run/oteld, else /dev/shm/oteld-<uid>; only the last is
+// refused when it is a link. The caller closes `fd`.
 [[nodiscard]] CreateError open_ring_directory(RingDirectory& directory,
                                               const char* preferred) noexcept;
 
@@ -112,20 +112,23 @@ bool append_table(Segment& segment, TableKind kind, std::uint16_t index, std::ui
                   const void* schema_url, std::size_t schema_url_bytes, const void* message,
                   std::size_t message_bytes) noexcept;
 
-// Removes this user's oldest dead segments until `bytes_wanted` are gone. Returns how many files
-// and, by their counters, how many finished spans that no daemon had drained.
+// Removes this user's oldest dead segments until `bytes_wanted` are gone, a few at most. Returns
+// how many files and, by their counters, how many spans that had begun, were not dropped, and that
+// no daemon had drained: finished or open.
 struct Reclaimed {
     std::uint64_t files = 0;
     std::uint64_t spans = 0;
 };
 // `own`: the caller's segments. They are not even opened: closing a descriptor would free the
-// file's lock.
+// file's lock. `live_generation`: of the control page of a daemon that lives; what it has mapped is
+// left to it. 0: there is none.
 struct FileId {
     dev_t device;
     ino_t inode;
 };
 [[nodiscard]] Reclaimed reclaim_dead_segments(const RingDirectory& directory,
                                               std::uint64_t bytes_wanted,
-                                              std::span<const FileId> own) noexcept;
+                                              std::span<const FileId> own,
+                                              std::uint64_t live_generation) noexcept;
 
 }  // namespace oteld::shm

@@ -474,6 +474,35 @@ std::uint8_t* make_room(Thread& thread, std::uint64_t record_bytes) noexcept {
     return nullptr;
 }
 
+// Of the lanes that the thread may come to have. Called with the mutex held.
+static std::uint64_t largest_lane(const Process& process, const Thread& thread) noexcept {
+    std::uint64_t largest = thread.lane->writer.bytes;
+    if (!process.growth.load(std::memory_order_relaxed)) return largest;
+    for (const Lane* lane : process.lanes)
+        if (!retired(*lane)) largest = std::max(largest, lane->writer.bytes);
+    const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+    const std::uint64_t allowed = bytes_allowed(process);
+    shm::Geometry geometry;
+    geometry.lanes = 1;
+    for (geometry.data_bytes = largest * 2; geometry.data_bytes <= shm::lane_data_bytes_max;
+         geometry.data_bytes *= 2) {
+        if (process.bytes + geometry.file_bytes(page) <= allowed) largest = geometry.data_bytes;
+    }
+    return largest;
+}
+
+shm::DropReason why_no_room(const Thread& thread, std::uint64_t record_bytes) noexcept {
+    // Wherever a lane's cursor stands, half of its size fits once it is drained.
+    if (record_bytes <= thread.lane->writer.bytes / 2) return shm::DropReason::ring_full;
+    Process* process = this_process();
+    if (process == nullptr) return shm::DropReason::ring_full;
+    return guarded([&] {
+        const std::lock_guard lock(process->mutex);
+        return record_bytes > largest_lane(*process, thread) / 2 ? shm::DropReason::too_large
+                                                                 : shm::DropReason::ring_full;
+    });
+}
+
 shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner, std::uint32_t& slot) noexcept {
     for (Lane* bank = thread.lane->next_bank; bank != nullptr; bank = bank->next_bank) {
         if (shm::SlotControl* control = bank->slots.take(0, slot)) {

@@ -95,8 +95,9 @@ struct Process {
 
     void count(shm::ProcessCounter counter, std::uint64_t by = 1) noexcept {
         if (shm::SegmentHeader* header = counters.load(std::memory_order_acquire)) {
+            // Release: like a lane's `dropped`.
             __atomic_fetch_add(&header->counters[static_cast<std::uint32_t>(counter)], by,
-                               __ATOMIC_RELAXED);
+                               __ATOMIC_RELEASE);
         }
     }
 };
@@ -123,6 +124,9 @@ extern thread_local constinit Thread this_thread __attribute__((tls_model("initi
 // Room for a record in the calling thread's lane, after waking the daemon or moving to a larger
 // lane.
 [[nodiscard]] std::uint8_t* make_room(Thread& thread, std::uint64_t record_bytes) noexcept;
+// Why it is dropped that found none.
+[[nodiscard]] shm::DropReason why_no_room(const Thread& thread,
+                                          std::uint64_t record_bytes) noexcept;
 // A lane for ending a span on a thread that has none, or one in a segment that the daemon took for
 // dead.
 [[nodiscard]] Lane* claim_for_end(Thread& thread) noexcept;

@@ -188,6 +188,16 @@ static void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t
     (geometry.data_bytes != 0 ? process.lanes : process.banks).push_back(lane);
 }
 
+// The control page's generation if its daemon lives, else 0. In another time namespace the
+// heartbeat looks old or yet to come: then there is none.
+static std::uint64_t live_generation(const Process& process) noexcept {
+    constexpr std::uint64_t heartbeat_age_max_ns = 5000000000U;  // It comes with each nap.
+    const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
+    if (page == nullptr) return 0;
+    const std::uint64_t beat = __atomic_load_n(&page->heartbeat_monotonic_ns, __ATOMIC_RELAXED);
+    return clock_ns(CLOCK_MONOTONIC) - beat < heartbeat_age_max_ns ? page->generation : 0;
+}
+
 // A dead segment of this user's is worth less than a living program's spans.
 static shm::Reclaimed reclaim_if_crowded(const Process& process,
                                          const shm::RingDirectory& directory, std::uint64_t bytes) {
@@ -195,7 +205,7 @@ static shm::Reclaimed reclaim_if_crowded(const Process& process,
     std::vector<shm::FileId> own;
     for (const SegmentEntry* entry : process.segments)
         own.push_back({entry->segment.device, entry->segment.inode});
-    return shm::reclaim_dead_segments(directory, bytes * 2, own);
+    return shm::reclaim_dead_segments(directory, bytes * 2, own, live_generation(process));
 }
 
 // The client's own cap, or the daemon's where that is smaller. A daemon that writes nonsense can

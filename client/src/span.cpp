@@ -33,6 +33,12 @@ void add(std::uint64_t& counter, std::uint64_t by = 1) noexcept {
     __atomic_store_n(&counter, __atomic_load_n(&counter, __ATOMIC_RELAXED) + by, __ATOMIC_RELAXED);
 }
 
+// `ended` and `dropped`, which follow the span's `begun`. Release: pairs with the daemon's acquire,
+// behind which it looks at `begun`.
+void add_finished(std::uint64_t& counter, std::uint64_t by = 1) noexcept {
+    __atomic_store_n(&counter, __atomic_load_n(&counter, __ATOMIC_RELAXED) + by, __ATOMIC_RELEASE);
+}
+
 std::uint64_t& dropped(Lane& lane, shm::DropReason reason) noexcept {
     return lane.writer.producer->dropped[static_cast<std::uint32_t>(reason)];
 }
@@ -65,7 +71,7 @@ private:
             __atomic_exchange_n(&thread_.reentered_ends, 0, __ATOMIC_RELAXED);
         if (Lane* lane = thread_.lane; lane != nullptr && lane->generation != 0) {
             add(lane->writer.producer->begun, starts);
-            add(dropped(*lane, shm::DropReason::reentrant), starts + ends);
+            add_finished(dropped(*lane, shm::DropReason::reentrant), starts + ends);
         } else if (Process* process = this_process()) {
             process->count(shm::ProcessCounter::begun_no_lane, starts);
             process->count(shm::ProcessCounter::dropped_no_lane, ends);
@@ -234,7 +240,7 @@ void free_place(abi::Span& span, const Thread& thread) noexcept {
 void drop(abi::Span& span, Thread& thread, Lane* lane, shm::DropReason reason) noexcept {
     shm::SlotSteps<>::dropped(*control_of(span.record));
     if (lane != nullptr)
-        add(dropped(*lane, reason));
+        add_finished(dropped(*lane, reason));
     else if (Process* process = this_process())
         process->count(shm::ProcessCounter::dropped_no_lane);
     free_place(span, thread);
@@ -246,7 +252,7 @@ void drop(abi::Span& span, Thread& thread, Lane* lane, shm::DropReason reason) n
     shm::SlotSteps<>::dropped(*control_of(span.record));
     if (Lane* lane = claim_for_end(thread)) {
         add(lane->writer.producer->begun);
-        add(dropped(*lane, shm::DropReason::orphaned));
+        add_finished(dropped(*lane, shm::DropReason::orphaned));
     } else if (Process* process = this_process()) {
         process->count(shm::ProcessCounter::begun_no_lane);
     }
@@ -342,7 +348,7 @@ void start(abi::Span* span, const abi::Start* options) noexcept {
     add(lane->writer.producer->begun);
     if (__builtin_expect(!place(*span, thread, lane), 0)) {
         span->record = nullptr;
-        add(dropped(*lane, shm::DropReason::no_memory));
+        add_finished(dropped(*lane, shm::DropReason::no_memory));
         return;
     }
     span->generation = lane->generation;
@@ -471,15 +477,13 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
             lane = thread.lane;  // It may have moved to a larger one.
         }
         if (__builtin_expect(to == nullptr, 0)) {
-            drop(*span, thread, lane,
-                 bytes > shm::lane_data_bytes_max / 2 ? shm::DropReason::too_large
-                                                      : shm::DropReason::ring_full);
+            drop(*span, thread, lane, why_no_room(thread, bytes));
         } else {
             copy(*span, to, bytes, end_time);
             shm::SlotSteps<>::ending(*control_of(span->record), lane->segment->index, lane->index,
                                      lane->writer.cursor + bytes);
             lane->writer.publish(bytes);
-            add(lane->writer.producer->ended);
+            add_finished(lane->writer.producer->ended);
             free_place(*span, thread);
         }
     }

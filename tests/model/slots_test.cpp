@@ -146,7 +146,7 @@ void begin(Explorer& explorer) {
     seen = {};
     const std::uint32_t count[shm::slot_classes] = {1, 1, 0};
     const std::uint32_t bytes[shm::slot_classes] = {slot_bytes, slot_bytes, slot_bytes};
-    slots.free = slots.all = 3;
+    slots.free = 3;
     slots.returned = 0;
     for (std::uint32_t c = 0; c < shm::slot_classes; ++c) {
         slots.class_mask[c] = count[c] == 0 ? 0 : 1ULL << c;

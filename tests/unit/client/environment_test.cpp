@@ -305,33 +305,4 @@ TEST_CASE("more resources than a table holds fall back to the first and are coun
     CHECK(rings.counted(shm::ProcessCounter::resources_overflowed) == fallen);
 }
 
-TEST_CASE(
-    "a provider that becomes the global one while a scope registers is the scope's from then on") {
-    in_child([] {
-        setenv("OTEL_TRACES_SAMPLER", "always_off", 1);
-        const TracerProvider off;
-        unsetenv("OTEL_TRACES_SAMPLER");
-        const TracerProvider on;
-        constexpr int rounds = 3000;
-        std::atomic<int> round{0};
-        std::atomic<int> done{0};
-        std::thread setter([&] {
-            for (int i = 1; i <= rounds; ++i) {
-                while (round < i) std::this_thread::yield();
-                off.make_global();
-                done = i;
-            }
-        });
-        for (int i = 1; i <= rounds; ++i) {
-            const Tracer fresh = tracer("scope " + std::to_string(i));
-            on.make_global();
-            round = i;
-            (void)fresh.span("races");
-            while (done < i) std::this_thread::yield();
-            EXPECT(!fresh.span("off").recording());
-        }
-        setter.join();
-    });
-}
-
 }  // namespace oteld::test

@@ -3,6 +3,7 @@
 #include "ring_fixture.hpp"
 
 #include "oteld/client.hpp"
+#include "shm/segment_map.hpp"
 
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -23,6 +24,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <thread>
 
@@ -277,6 +279,44 @@ TEST_CASE(
         for (const ReadSpan& span : read_rings(directory.path()).spans)
             found |= span.name == "first";
         EXPECT(found);
+    }).clean();
+}
+
+// A control page whose daemon's heart beats now.
+void put_living_daemon(const std::string& directory, std::uint64_t generation) {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    static shm::ControlPage page;
+    page.magic = shm::control_magic;
+    page.major = shm::layout_major;
+    page.generation = generation;
+    page.heartbeat_monotonic_ns = static_cast<std::uint64_t>(now.tv_sec) * 1000000000U +
+                                  static_cast<std::uint64_t>(now.tv_nsec);
+    page.content[0].enabled = page.content[1].enabled = 1;
+    write_file(directory + "/control",
+               std::string(reinterpret_cast<const char*>(&page), sizeof page));
+}
+
+TEST_CASE("dead rings that a living daemon has mapped are left to it, however full it is") {
+    if (skipped(can_mount(), "mounting needs root and a mount namespace")) return;
+    const RingDirectory directory;
+    run_child(directory.path(), [&] {
+        enter_mount_namespace();
+        mount_tmpfs(directory.path(), "size=1m");
+        const auto record = [&](const char* name) {
+            run_child(directory.path(), [name] { (void)test_tracer().span(name); }).clean();
+        };
+        record("mapped");
+        const std::string file = read_rings(directory.path()).segments.at(0).file;
+        const shm::UniqueFd fd(::open(directory.path().c_str(), O_RDONLY | O_DIRECTORY));
+        const auto map = shm::SegmentMap::open(fd.get(), file, shm::SegmentAccess::drain);
+        EXPECT(map);
+        (*map)->daemon()->control_generation = 5;
+        put_living_daemon(directory.path(), 5);
+        for (int i = 0; i < 4; ++i) record("not mapped");
+        const Rings rings = read_rings(directory.path());
+        EXPECT(rings.counted(shm::ProcessCounter::reclaimed_files) > 0);
+        EXPECT(rings.span("mapped").kind == 1);
     }).clean();
 }
 

@@ -197,6 +197,21 @@ TEST_CASE("with growth off a full lane drops, a thread without a lane drops, and
     CHECK(rings.counted(shm::ProcessCounter::growths) == 0);
 }
 
+TEST_CASE(
+    "a span that no lane of its process can take is too large, another one finds the ring full") {
+    const Rings rings = in_child([] {
+        const TracerProvider provider(fixed(1).lane_size(16 << 10));
+        { auto span = test_tracer().span("too large", {{"text", std::string(20000, 'x')}}); }
+        { auto span = test_tracer().span("fits", {{"text", std::string(7000, 'x')}}); }
+        { auto span = test_tracer().span("fits too", {{"text", std::string(7000, 'x')}}); }
+        { auto span = test_tracer().span("finds it full", {{"text", std::string(7000, 'x')}}); }
+    });
+    check_balance(rings);
+    CHECK(rings.spans.size() == 2);
+    CHECK(rings.dropped(shm::DropReason::too_large) == 1);
+    CHECK(rings.dropped(shm::DropReason::ring_full) == 1);
+}
+
 TEST_CASE("a thread without a lane counts as many spans as its sampler would have taken") {
     const RingDirectory directory;
     run_child(directory.path(),

@@ -189,7 +189,9 @@ TEST_CASE("a table log takes entries until it is full, and the rest not at all")
     unmap_segment(segment);
 }
 
-TEST_CASE("a directory that is a file, a link, missing or another user's is refused") {
+TEST_CASE(
+    "a directory that is a file or missing is refused; one behind a link is taken, as the daemon "
+    "does") {
     const Place place;
     const std::string file = place.path + "/file";
     const std::string link = place.path + "/link";
@@ -199,7 +201,27 @@ TEST_CASE("a directory that is a file, a link, missing or another user's is refu
     CHECK(open_ring_directory(directory, (place.path + "/missing").c_str()) ==
           CreateError::no_directory);
     CHECK(open_ring_directory(directory, file.c_str()) == CreateError::no_directory);
-    CHECK(open_ring_directory(directory, link.c_str()) != CreateError::none);
+    CHECK(directory.fd == -1);
+    REQUIRE(open_ring_directory(directory, link.c_str()) == CreateError::none);
+    ::close(directory.fd);
+}
+
+TEST_CASE("the personal directory is refused when it is a link, or of another mode") {
+    const std::string personal = "/dev/shm/oteld-" + std::to_string(::geteuid());
+    if (::access(personal.c_str(), F_OK) == 0) {
+        MESSAGE("not run: there is a personal directory");
+        return;
+    }
+    const Place place;
+    REQUIRE(::symlink(place.path.c_str(), personal.c_str()) == 0);
+    RingDirectory directory;
+    const CreateError link = open_ring_directory(directory, personal.c_str());
+    ::unlink(personal.c_str());
+    CHECK(link == CreateError::no_directory);
+    REQUIRE(::mkdir(personal.c_str(), 0755) == 0);
+    const CreateError mode = open_ring_directory(directory, personal.c_str());
+    ::rmdir(personal.c_str());
+    CHECK(mode == CreateError::permission);
     CHECK(directory.fd == -1);
 }
 
@@ -209,19 +231,46 @@ TEST_CASE(
     for (std::uint8_t name = 1; name <= 3; ++name) {
         CHECK(status_of([&] {
                   Segment segment = make(place, name);
+                  segment.producer(0)->begun = 13U + 10U * name;  // Also what is still open.
                   segment.producer(0)->ended = 10U * name;
-                  segment.daemon_lanes[0].drained = 1;
+                  segment.producer(0)->dropped[0] = 3;
+                  segment.producer(1)->dropped[1] = 4;  // Begun in the other lane.
+                  segment.daemon_lanes[0].drained = 5;
+                  segment.daemon_lanes[1].malformed = 1;
+                  const auto counter = static_cast<std::uint32_t>(ProcessCounter::reclaimed_spans);
+                  segment.header->counters[counter] = 100;
                   return 0;
               }) == 0);
     }
-    const Reclaimed one = reclaim_dead_segments(place.directory, 1, {});
+    const Reclaimed one = reclaim_dead_segments(place.directory, 1, {}, 0);
     CHECK(one.files == 1);
-    CHECK(one.spans == 9);
+    CHECK(one.spans == 10 + 100);
     CHECK(place.files() == std::vector<std::string>{name_of(2), name_of(3)});
-    const Reclaimed rest = reclaim_dead_segments(place.directory, 1ULL << 40, {});
+    const Reclaimed rest = reclaim_dead_segments(place.directory, 1ULL << 40, {}, 0);
     CHECK(rest.files == 2);
-    CHECK(rest.spans == 19 + 29);
+    CHECK(rest.spans == 20 + 30 + 200);
     CHECK(place.files().empty());
+}
+
+TEST_CASE("reclaim takes a few at a time") {
+    const Place place;
+    for (std::uint8_t name = 20; name >= 1; --name)
+        CHECK(status_of([&] { return make(place, name).fd < 0 ? 1 : 0; }) == 0);
+    CHECK(reclaim_dead_segments(place.directory, 1ULL << 40, {}, 0).files == 16);
+    CHECK(place.files().size() == 4);
+}
+
+TEST_CASE("reclaim leaves to a living daemon what it has mapped") {
+    const Place place;
+    for (std::uint8_t name = 1; name <= 3; ++name) {
+        CHECK(status_of([&] {
+                  make(place, name).daemon->control_generation = name;
+                  return 0;
+              }) == 0);
+    }
+    CHECK(reclaim_dead_segments(place.directory, 1ULL << 40, {}, 2).files == 2);
+    CHECK(place.files() == std::vector<std::string>{name_of(2)});
+    CHECK(reclaim_dead_segments(place.directory, 1ULL << 40, {}, 0).files == 1);
 }
 
 TEST_CASE("reclaim leaves living segments alone, its own and their locks too") {
@@ -243,7 +292,7 @@ TEST_CASE("reclaim leaves living segments alone, its own and their locks too") {
     char byte = 0;
     REQUIRE(::read(ready[0], &byte, 1) == 1);
     const FileId mine[] = {{own.device, own.inode}};
-    const Reclaimed reclaimed = reclaim_dead_segments(place.directory, 1ULL << 40, mine);
+    const Reclaimed reclaimed = reclaim_dead_segments(place.directory, 1ULL << 40, mine, 0);
     CHECK(reclaimed.files == 0);
     CHECK(place.files().size() == 2);
     // A process loses its lock on a file when it closes any descriptor of it: looking must not have
@@ -284,7 +333,7 @@ TEST_CASE("reclaim is not misled by damaged files, directories and foreign names
     header.daemon_offset = 4000;
     header.lanes_offset = 4000;
     file(6, &header, sizeof header);
-    CHECK(reclaim_dead_segments(place.directory, 1ULL << 40, {}).files == 0);
+    CHECK(reclaim_dead_segments(place.directory, 1ULL << 40, {}, 0).files == 0);
     CHECK(place.files().size() == 6);
 }
 

@@ -1,16 +1,22 @@
-// A process whose operator new fails: at each place where the client allocates, once. Nothing is
-// thrown into the application, and afterwards it records as if nothing had been.
+// A process whose operator new fails, at each place where the client allocates: nothing is thrown
+// into the application, and afterwards it records as if nothing had been. It also tells when the
+// client is in the middle of something.
 #include "ring_fixture.hpp"
 
 #include "oteld/client.hpp"
 
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 namespace {
 
 // How many allocations still succeed; below 0: all.
 int allocations_left = -1;
+
+// Called with the next large allocation.
+void (*at_large_allocation)() = nullptr;
+constexpr std::size_t large = 10000;
 
 bool refused() noexcept {
     if (allocations_left < 0) return false;
@@ -22,6 +28,8 @@ bool refused() noexcept {
 }  // namespace
 
 void* operator new(std::size_t bytes) {
+    if (bytes > large && at_large_allocation != nullptr)
+        std::exchange(at_large_allocation, nullptr)();
     void* memory = refused() ? nullptr : std::malloc(bytes);
     if (memory == nullptr) throw std::bad_alloc();
     return memory;
@@ -76,6 +84,22 @@ TEST_CASE("a flush that has no memory to find out what to wait for says no") {
         const bool flushed = force_flush(std::chrono::seconds(0));
         allocations_left = -1;
         EXPECT(!flushed);
+    }).clean();
+}
+
+TEST_CASE(
+    "a provider that becomes the global one while a scope registers is the scope's from then on") {
+    const RingDirectory directory;
+    run_child(directory.path(), [] {
+        static const TracerProvider on;
+        ::setenv("OTEL_TRACES_SAMPLER", "always_off", 1);
+        static const TracerProvider off;
+        on.make_global();
+        const Tracer fresh = tracer(std::string(large + 1, 's'));  // Copied when it registers.
+        at_large_allocation = [] { off.make_global(); };
+        (void)fresh.span("registers the scope");
+        EXPECT(at_large_allocation == nullptr);
+        EXPECT(!fresh.span("off").recording());
     }).clean();
 }
 
