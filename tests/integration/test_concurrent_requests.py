@@ -9,9 +9,9 @@ SPANS, BATCH = 2000, 100
 
 
 def with_consumers(receiver, consumers, **settings):
-    """One exporter whose batches are small, and one that shows when all has been drained."""
+    """One exporter whose batches are small and always full, and one that shows when all has been drained."""
     kind, where = otlp(receiver, **settings)
-    queue = {"batch": {"flush_timeout": "30ms", "min_size": BATCH, "max_size": BATCH}}
+    queue = {"batch": {"flush_timeout": "1h", "min_size": BATCH, "max_size": BATCH}}
     if consumers is not None:
         queue["num_consumers"] = consumers
     return kind, config({kind: {**where, "sending_queue": queue}, "nop": {}})

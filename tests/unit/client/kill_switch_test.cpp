@@ -150,8 +150,9 @@ TEST_CASE("what is not recorded passes its parent on") {
         const std::uint8_t span_id[8] = {2};
         const SpanContext remote(trace_id, span_id, 1, true);
         const auto child = test_tracer().span("child", parent(remote));
-        EXPECT(child.context().sampled());
-        EXPECT(std::memcmp(child.context().span_id(), span_id, sizeof span_id) == 0);
+        const SpanContext context = child.context();
+        EXPECT(context.sampled());
+        EXPECT(std::memcmp(context.span_id(), span_id, sizeof span_id) == 0);
     }).clean();
 }
 
@@ -192,6 +193,7 @@ TEST_CASE("off for one moment and on in the next loses no span") {
             put_in_segments(directory.path(), true);
         });
         std::vector<std::thread> writers;
+        writers.reserve(3);
         for (int t = 0; t < 3; ++t) {
             writers.emplace_back([] {
                 for (int i = 0; i < 20000; ++i) (void)test_tracer().span("s");

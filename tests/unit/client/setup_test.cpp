@@ -6,7 +6,6 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <csignal>
 #include <cstddef>
 #include <thread>
 
@@ -63,10 +63,12 @@ void record_in_sandbox(const Settings& settings) {
     provider.make_global();
     std::atomic<std::uint64_t> refused{0};
     std::vector<std::thread> threads;
+    threads.reserve(2);
     for (int t = 0; t < 2; ++t) {
         threads.emplace_back([&] {
             enter_sandbox();
             std::vector<Span> open;
+            open.reserve(100);
             for (int i = 0; i < 100; ++i) open.push_back(test_tracer().span("open"));
             for (int i = 0; i < 20000; ++i) {
                 auto scope = test_tracer().scope("s", {{"i", i}});
@@ -182,6 +184,7 @@ TEST_CASE("with growth off a full lane drops, a thread without a lane drops, and
         }).join();
         EXPECT(spans_dropped() == 50);
         std::vector<Span> open;
+        open.reserve(200);
         for (int i = 0; i < 200; ++i) open.push_back(test_tracer().span("open"));
         for (int i = 0; i < 5000; ++i) (void)test_tracer().span("s");
         open.clear();

@@ -3,9 +3,9 @@
 
 #include "oteld/client.hpp"
 
-#include <signal.h>
 #include <sys/wait.h>
 
+#include <csignal>
 #include <set>
 #include <thread>
 
@@ -79,6 +79,7 @@ TEST_CASE(
                           std::thread([&] { elsewhere.end(); }).join();
                       }
                       static std::vector<Span> clean;
+                      clean.reserve(60);
                       for (int i = 0; i < 60; ++i) clean.push_back(test_tracer().span("clean"));
                       for (int i = 0; i < 2; ++i)
                           clean[static_cast<std::size_t>(i)].name(std::string(3000, 'c'));
@@ -111,6 +112,7 @@ TEST_CASE("5000 open spans are all visible after a crash") {
     const RingDirectory directory;
     const Child child = run_child(directory.path(), [] {
         std::vector<Span> spans;
+        spans.reserve(5000);
         for (int i = 0; i < 5000; ++i) spans.push_back(test_tracer().span("open", {{"i", i}}));
         for (int i = 0; i < 5000; i += 2) spans[static_cast<std::size_t>(i)].set("even", true);
         raise(SIGKILL);
@@ -132,6 +134,7 @@ TEST_CASE("slots are used again, also when other threads give them back") {
     const Rings rings = in_child([] {
         for (int round = 0; round < 20; ++round) {
             std::vector<Span> spans;
+            spans.reserve(500);
             for (int i = 0; i < 500; ++i) spans.push_back(test_tracer().span("s"));
             if (round % 2 == 0) {
                 std::thread([&] { spans.clear(); }).join();
@@ -196,6 +199,7 @@ TEST_CASE(
         EXPECT(rename(directory.path().c_str(), (directory.path() + ".away").c_str()) == 0);
         {
             std::vector<Span> spans;
+            spans.reserve(300);
             for (int i = 0; i < 300; ++i) spans.push_back(test_tracer().span("s", {{"i", i}}));
             for (Span& span : spans) span.set("more", 1);
         }

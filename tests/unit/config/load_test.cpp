@@ -118,6 +118,7 @@ TEST_CASE("the full example arrives in the settings, value by value") {
     CHECK(settings.shm.user_bytes_max == 256U << 20);
     CHECK(settings.shm.user_files_max == 4096);
     CHECK(settings.shm.user_spans_max == 1'000'000);
+    CHECK(settings.shm.recording);
     CHECK(settings.log_level == "info");
     std::vector<std::string> names;
     for (const ExporterSettings& exporter : settings.exporters) names.push_back(exporter.name);
@@ -165,6 +166,7 @@ TEST_CASE("what the full example writes out as a default is the default") {
     CHECK(loaded.settings.shm.user_bytes_max == shm.user_bytes_max);
     CHECK(loaded.settings.shm.user_files_max == shm.user_files_max);
     CHECK(loaded.settings.shm.user_spans_max == shm.user_spans_max);
+    CHECK(loaded.settings.shm.recording == shm.recording);
     CHECK(std::get<TraceStore>(loaded.settings.exporters[3].what).bytes_max ==
           TraceStore{}.bytes_max);
 }

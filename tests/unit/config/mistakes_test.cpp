@@ -153,6 +153,8 @@ TEST_CASE("types and ranges") {
         {shm("{directory: run/oteld}"), "f:2:20:", "absolute path", ""},
         {shm("{user_files_max: many}"), "f:2:25:", "whole number", ""},
         {shm("{user_spans_max: 10}"), "f:2:25:", "whole number from 1000 to", ""},
+        {shm("{recording: off}"), "f:2:20:", "true or false", "false"},
+        {shm("{recordign: false}"), "f:2:9:", "recordign", "recording"},
         {shm("true"), "f:2:8:", "must be a map of keys", ""},
         {service("telemetry: {logs: {level: warning}}"), "f:5:29:", "debug, info, warn or error",
          ""},
