@@ -1,86 +1,16 @@
 #include "daemon/intake/drain.hpp"
 
-#include "daemon/intake/intake.hpp"
-#include "fake_spool.hpp"
-#include "shm/span_view.hpp"
+#include "fake_host.hpp"
 
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 
 #include <csignal>
-#include <set>
 
 using namespace oteld;
 using namespace oteld::daemon;
 using namespace oteld::test;
 using namespace std::chrono_literals;
-
-namespace {
-
-// A ring directory with a spool in it and an intake that can be killed and begun again.
-struct Host {
-    explicit Host(std::uint64_t spool_bytes = 4 << 20) : spool({"a"}, spool_bytes) { start(); }
-
-    void start(std::string_view stop_after = {}) {
-        clock = std::make_unique<DaemonClock>(read_anchor(), ClockAnchor{});
-        intake = std::make_unique<Intake>(
-            spool.handle, settings, 1, *spool.spool, *clock,
-            [this](std::span<const ExtentRef> some) {
-                handed.insert(handed.end(), some.begin(), some.end());
-            },
-            stop_after);
-    }
-    // As after a kill: nothing is told to anybody, the files are all there is.
-    void restart() {
-        intake.reset();
-        handed.clear();
-        spool.restart();
-        start();
-    }
-    std::uint64_t round() {
-        intake->look_soon();
-        return intake->round(now += 11s, nap);  // Far enough for a scan.
-    }
-    void settle_all() {
-        for (const ExtentRef& extent : handed)
-            spool.settle(extent, 0,
-                         extent.header->spans - Spool::settled_spans(extent, spool.word(0)));
-        handed.clear();
-    }
-    [[nodiscard]] std::vector<shm::Span> spans() const {
-        std::vector<shm::Span> found;
-        for (const ExtentRef& extent : handed) {
-            std::vector<exporters::SpanRun> runs;
-            append_runs(rest_of(extent, 0), runs);
-            for (const auto& run : runs) {
-                shm::FrameReader frames(run.frames);
-                shm::Frame frame;
-                while (frames.next(frame)) found.emplace_back(frame.span);
-            }
-        }
-        return found;
-    }
-    [[nodiscard]] std::multiset<std::uint64_t> numbers() const {
-        std::multiset<std::uint64_t> found;
-        for (const shm::Span& span : spans()) {
-            std::uint64_t number = 0;
-            std::memcpy(&number, span.span_id.data(), 8);
-            found.insert(number);
-        }
-        return found;
-    }
-    [[nodiscard]] const ApplicationRow& row() const { return spool.spool->rows().row(0); }
-
-    FakeSpool spool;
-    config::Shm settings;
-    std::unique_ptr<DaemonClock> clock;
-    std::vector<ExtentRef> handed;
-    std::unique_ptr<Intake> intake;
-    Nap nap;
-    Intake::Time now{0};
-};
-
-}  // namespace
 
 TEST_CASE("finished spans go from the rings into the spool, and their room is given back") {
     Host host;
