@@ -86,7 +86,7 @@ struct SegmentHeader {
     std::uint64_t producer_offset;  // 120 In the lane: a LaneProducer; the last thing of the lane.
     std::uint32_t lock_offset;      // 128 In the producer page: the futex word of the robust mutex.
     std::uint32_t segment_index;    // 132 In its process, from 0.
-    std::uint8_t boot_id[16];       // 136
+    std::uint8_t boot_id[16];       // 136 All zero: unknown, /proc was out of reach.
     std::uint8_t process_id[16];    // 152 Random; groups the segments of one process (of one user).
     std::uint32_t pid;              // 168 As the process sees itself: for people only.
     std::uint32_t clock_kind;       // 172 ClockKind

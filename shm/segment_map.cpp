@@ -210,9 +210,11 @@ Result<std::unique_ptr<SegmentMap>> SegmentMap::open(int directory_fd, const std
     map->identity_ = {static_cast<std::uint64_t>(info.st_dev),
                       static_cast<std::uint64_t>(info.st_ino),
                       hash_bytes(&header, header_written_once_bytes)};
+    // All zero on either side: /proc was out of reach there. That says nothing about the boot.
     const BootId boot = current_boot_id();
-    map->other_boot_ =
-        boot != BootId{} && std::memcmp(boot.data(), header.boot_id, boot.size()) != 0;
+    BootId theirs{};
+    std::memcpy(theirs.data(), header.boot_id, theirs.size());
+    map->other_boot_ = boot != BootId{} && theirs != BootId{} && theirs != boot;
 
     try {
         const std::string path = "/proc/self/fd/" + std::to_string(map->fd_.get());

@@ -258,6 +258,19 @@ TEST_CASE("nobody of another boot is alive, whatever the words say") {
     CHECK_FALSE((*map)->owner_alive());
 }
 
+TEST_CASE("a process that could not read its boot's id is of this boot") {
+    TemporaryDirectory directory;
+    FakeSegment::Shape shape;
+    shape.change = [](SegmentHeader& header) { std::memset(header.boot_id, 0, 16); };
+    FakeSegment segment(directory, "a.ring", shape);
+    auto map = open_map(directory);
+    REQUIRE(map);
+    CHECK_FALSE((*map)->other_boot());
+    CHECK((*map)->owner_alive());
+    segment.die();
+    CHECK_FALSE((*map)->owner_alive());
+}
+
 TEST_CASE("identity: the same file twice is equal, a file's successor is not") {
     TemporaryDirectory directory;
     FakeSegment segment(directory, "a.ring");
