@@ -4,7 +4,6 @@
 #include <x86intrin.h>
 #endif
 
-#include <cstdlib>
 #include <ctime>
 
 namespace oteld::daemon {
@@ -19,6 +18,9 @@ std::uint64_t read_clock(clockid_t id) {
 
 constexpr std::uint64_t measured_over_ns = 500'000'000;
 constexpr std::uint64_t default_tick_length = 1ULL << tick_shift;  // 1 GHz: as good a guess as any.
+
+// Slewed clocks part by less; a time namespace is made to part them by more.
+constexpr std::uint64_t namespace_from_ns = 1'000'000'000;
 
 // 0: the pair says nothing (no time between them, or a counter outside 1 MHz to 100 GHz).
 std::uint64_t length_between(const ClockAnchor& earlier, const ClockAnchor& later) {
@@ -90,17 +92,30 @@ void DaemonClock::reanchor(const ClockAnchor& now) noexcept {
     latest_ = now;
 }
 
-TickConverter::TickConverter(const shm::SegmentHeader& header, bool other_boot,
-                             std::uint64_t created_ticks, const DaemonClock& clock,
-                             std::uint64_t now_ticks) noexcept {
-    const bool tsc = header.clock_kind == static_cast<std::uint32_t>(shm::ClockKind::tsc);
-    segment_ticks_ = tsc ? header.anchor_ticks : header.anchor_monotonic_ns;
-    segment_unix_ = header.anchor_realtime_ns;
-    if (other_boot) {
+SegmentClock::SegmentClock(const shm::SegmentHeader& header, bool from_other_boot,
+                           const DaemonClock& clock) noexcept
+    : tsc(header.clock_kind == static_cast<std::uint32_t>(shm::ClockKind::tsc)),
+      other_boot(from_other_boot),
+      anchor_ticks(tsc ? header.anchor_ticks : header.anchor_monotonic_ns),
+      anchor_unix_ns(header.anchor_realtime_ns) {
+    if (tsc || other_boot) return;
+    // The header may say anything: modulo 2^64 throughout.
+    const ClockAnchor& latest = clock.latest();
+    const std::uint64_t ahead = (latest.realtime_ns - latest.monotonic_ns) -
+                                (header.anchor_realtime_ns - header.anchor_monotonic_ns);
+    const bool a_second_at_most = ahead + namespace_from_ns <= 2 * namespace_from_ns;
+    if (!a_second_at_most) monotonic_ahead_ns = ahead;
+}
+
+TickConverter::TickConverter(const SegmentClock& segment, std::uint64_t created_ticks,
+                             const DaemonClock& clock, std::uint64_t now_ticks) noexcept {
+    segment_ticks_ = segment.anchor_ticks;
+    segment_unix_ = segment.anchor_unix_ns;
+    if (segment.other_boot) {
         // Its ticks mean nothing to this boot's clocks; its own anchor and the tick's length do.
         anchor_ticks_ = segment_ticks_;
         anchor_unix_ = segment_unix_;
-        tick_length_ = tsc ? clock.tick_length() : default_tick_length;
+        tick_length_ = segment.tsc ? clock.tick_length() : default_tick_length;
         return;
     }
     const ClockAnchor& latest = clock.latest();
@@ -108,17 +123,11 @@ TickConverter::TickConverter(const shm::SegmentHeader& header, bool other_boot,
     std::uint64_t latest_ticks = latest.ticks;
     first_ticks_ = clock.first().ticks;
     tick_length_ = clock.tick_length();
-    if (!tsc) {
-        // A time namespace shifts CLOCK_MONOTONIC. Seen from the wall clock, more than a second is
-        // a shift.
-        const auto shift =
-            static_cast<std::int64_t>((header.anchor_realtime_ns - header.anchor_monotonic_ns) -
-                                      (latest.realtime_ns - latest.monotonic_ns));
-        const std::uint64_t offset =
-            std::llabs(shift) > 1'000'000'000 ? static_cast<std::uint64_t>(-shift) : 0;
-        now = latest.monotonic_ns + scale(now_ticks - latest.ticks, tick_length_) + offset;
-        latest_ticks = latest.monotonic_ns + offset;
-        first_ticks_ = clock.first().monotonic_ns + offset;
+    if (!segment.tsc) {
+        const std::uint64_t ahead = segment.monotonic_ahead_ns;
+        now = latest.monotonic_ns + scale(now_ticks - latest.ticks, tick_length_) + ahead;
+        latest_ticks = latest.monotonic_ns + ahead;
+        first_ticks_ = clock.first().monotonic_ns + ahead;
         tick_length_ = default_tick_length;
     }
     anchor_ticks_ = latest_ticks;

@@ -1,11 +1,11 @@
 // Turns the ticks that applications record into Unix time.
 //
-// Used by: the drain (one DaemonClock, one TickConverter a segment and step). Threads: drain thread
-// only; read_anchor() any. Everything but read_anchor() is arithmetic on what it is given. The
-// length of a tick comes from CLOCK_MONOTONIC alone: a step of the wall clock between two anchors
-// must not bend it. Unix time = the wall clock at the latest anchor plus the time elapsed since, so
-// both signs work. Times from before this daemon's first anchor lie between the segment's own
-// anchor and that one.
+// Used by: the drain (one DaemonClock, one SegmentClock a segment, one TickConverter a step).
+// Threads: drain thread only; read_anchor() any. Everything but read_anchor() is arithmetic on what
+// it is given. The length of a tick comes from CLOCK_MONOTONIC alone: a step of the wall clock
+// between two anchors must not bend it. Unix time = the wall clock at the latest anchor plus the
+// time elapsed since, so both signs work. Times from before this daemon's first anchor lie between
+// the segment's own anchor and that one.
 #pragma once
 
 #include "shm/layout.hpp"
@@ -51,12 +51,27 @@ private:
     std::uint64_t jumps_ = 0;
 };
 
+// What one segment's times count in, found out once, when it is opened.
+struct SegmentClock {
+    // A time namespace shifts CLOCK_MONOTONIC. Seen from the wall clock, more than a second between
+    // the segment's anchor and the daemon's is a shift; asked again later, it might be a step of
+    // the wall clock.
+    SegmentClock(const shm::SegmentHeader& header, bool from_other_boot,
+                 const DaemonClock& clock) noexcept;
+
+    bool tsc = false;  // Else nanoseconds of CLOCK_MONOTONIC.
+    bool other_boot = false;
+    std::uint64_t anchor_ticks = 0;
+    std::uint64_t anchor_unix_ns = 0;
+    std::uint64_t monotonic_ahead_ns = 0;  // Of ours, modulo 2^64.
+};
+
 // One segment's ticks, as of one drain step.
 class TickConverter {
 public:
     // `created_ticks`: the oldest anchor among the segments of its process; a span may have begun
     // in another one.
-    TickConverter(const shm::SegmentHeader& header, bool other_boot, std::uint64_t created_ticks,
+    TickConverter(const SegmentClock& segment, std::uint64_t created_ticks,
                   const DaemonClock& clock, std::uint64_t now_ticks) noexcept;
     // For unit tests and values that are Unix times already.
     TickConverter() = default;

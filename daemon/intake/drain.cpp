@@ -63,8 +63,7 @@ Drain::Step Drain::step(Segment& segment, std::uint32_t index, std::uint64_t unt
         const Spool::Place place = spool_.place(wanted);
         if (place.payload == nullptr) return Step::spool_full;
         ExtentWriter writer(place.payload, place.room, next_extent_number());
-        TickConverter clock(segment.header(), segment.map().other_boot(), created_ticks, clock_,
-                            read_ticks());
+        TickConverter clock(segment.clock(), created_ticks, clock_, read_ticks());
         shm::LaneReader reader(lane.view, {shm::LaneState::ready, lane.cursor, until});
         Taken taken;
         taken.cursor = lane.cursor;

@@ -17,11 +17,6 @@ std::uint64_t realtime_ns() {
            static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-std::uint64_t anchor_of(const shm::SegmentHeader& header) {
-    const bool tsc = header.clock_kind == static_cast<std::uint32_t>(shm::ClockKind::tsc);
-    return tsc ? header.anchor_ticks : header.anchor_monotonic_ns;
-}
-
 bool same_process(const Segment& a, const Segment& b) {
     return a.map().owner() == b.map().owner() &&
            std::memcmp(a.header().process_id, b.header().process_id,
@@ -92,13 +87,13 @@ void Intake::open_segment(const std::string& name) {
     }
     if (!within_caps(name, **map)) return;
     no_longer_refused(name);
-    segments_.push_back(std::make_unique<Segment>(std::move(*map), spool_, control_generation_,
-                                                  settings_.recording));
+    segments_.push_back(std::make_unique<Segment>(std::move(*map), spool_, clock_,
+                                                  control_generation_, settings_.recording));
     Segment& segment = *segments_.back();
     Process& process = process_of(segment);
     process.segments.push_back(&segment);
     process.dead = false;
-    process.created_ticks = std::min(process.created_ticks, anchor_of(segment.header()));
+    process.created_ticks = std::min(process.created_ticks, segment.clock().anchor_ticks);
     if (process.has_row || segment.scopes().first_resource() != nullptr) ensure_row(process);
 }
 

@@ -123,8 +123,7 @@ Recovery recover_lane(const LaneRecovery& what, std::span<const OpenSlot> slots,
     const Spool::Place place = spool.place(Spool::payload_bytes_max / 2);
     if (place.payload == nullptr) return Recovery::spool_full;
     ExtentWriter writer(place.payload, place.room, drain.next_extent_number());
-    TickConverter converter(what.segment.header(), what.segment.map().other_boot(),
-                            what.created_ticks, clock, read_ticks());
+    TickConverter converter(what.segment.clock(), what.created_ticks, clock, read_ticks());
     std::uint32_t malformed = 0;
     for (const OpenSlot& slot : slots) {
         if (!here(slot)) continue;

@@ -6,6 +6,7 @@
 // and the next daemon, and is believed only at the start, after checking.
 #pragma once
 
+#include "daemon/intake/clock.hpp"
 #include "daemon/intake/scopes.hpp"
 #include "daemon/spool/spool.hpp"
 #include "shm/lane_reader.hpp"
@@ -46,11 +47,12 @@ class Segment {
 public:
     // Continues each lane where the spool or the lane's own page says that an earlier daemon was.
     // Tells the client which control page is current and whether it may record.
-    Segment(std::unique_ptr<shm::SegmentMap> map, const Spool& spool,
-            std::uint64_t control_generation, bool recording = true);
+    Segment(std::unique_ptr<shm::SegmentMap> map, const Spool& spool, const DaemonClock& clock,
+            std::uint64_t control_generation, bool recording);
 
     [[nodiscard]] const shm::SegmentMap& map() const noexcept { return *map_; }
     [[nodiscard]] const shm::SegmentHeader& header() const noexcept { return map_->header(); }
+    [[nodiscard]] const SegmentClock& clock() const noexcept { return clock_; }
     [[nodiscard]] std::vector<Lane>& lanes() noexcept { return lanes_; }
     [[nodiscard]] const std::vector<Lane>& lanes() const noexcept { return lanes_; }
     [[nodiscard]] Scopes& scopes() noexcept { return scopes_; }
@@ -85,6 +87,7 @@ private:
     void restore(Lane& lane, std::uint32_t index, const Spool& spool);
 
     std::unique_ptr<shm::SegmentMap> map_;
+    SegmentClock clock_;
     std::vector<Lane> lanes_;
     Scopes scopes_;
     std::string quarantine_reason_;

@@ -82,7 +82,8 @@ private:
         }
         const daemon::ClockAnchor latest = usable ? now : daemon::read_anchor();
         const daemon::DaemonClock clock(latest, earlier);
-        return {header, map.other_boot(), header.anchor_ticks, clock, daemon::read_ticks()};
+        const daemon::SegmentClock segment(header, map.other_boot(), clock);
+        return {segment, header.anchor_ticks, clock, daemon::read_ticks()};
     }
 
     static void complete(std::string& record) {

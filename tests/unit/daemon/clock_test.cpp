@@ -37,7 +37,8 @@ bool near(std::uint64_t a, std::uint64_t b, std::uint64_t within) {
 TEST_CASE("a time is the wall clock at the latest anchor minus what has elapsed") {
     DaemonClock clock(at(100), at(90));
     clock.reanchor(at(101));
-    TickConverter convert(segment_at(at(100)), false, at(100).ticks, clock, ticks(101.5));
+    TickConverter convert(SegmentClock(segment_at(at(100)), false, clock), at(100).ticks, clock,
+                          ticks(101.5));
     CHECK(near(convert.to_unix(ticks(101)), unix_0 + 101 * second, 1));
     CHECK(near(convert.to_unix(ticks(100.5)), unix_0 + 100 * second + second / 2, 1));
     CHECK(near(convert.to_unix(ticks(101.25)), unix_0 + 101 * second + second / 4, 1));
@@ -50,7 +51,8 @@ TEST_CASE("a step of the wall clock moves times but does not bend them") {
     stepped.realtime_ns += 3600 * second;
     clock.reanchor(stepped);
     CHECK(clock.jumps() == 0);
-    TickConverter convert(segment_at(at(100)), false, at(100).ticks, clock, ticks(101.5));
+    TickConverter convert(SegmentClock(segment_at(at(100)), false, clock), at(100).ticks, clock,
+                          ticks(101.5));
     const std::uint64_t a = convert.to_unix(ticks(101.1));
     const std::uint64_t b = convert.to_unix(ticks(101.2));
     CHECK(near(b - a, second / 10, 1));
@@ -63,7 +65,8 @@ TEST_CASE(
     ClockAnchor first = at(1100);
     first.realtime_ns += second / 2;  // The wall clock was slewed by half a second in a thousand.
     DaemonClock clock(first, at(1000));
-    TickConverter convert(segment_at(at(100)), false, at(100).ticks, clock, first.ticks);
+    TickConverter convert(SegmentClock(segment_at(at(100)), false, clock), at(100).ticks, clock,
+                          first.ticks);
     CHECK(near(convert.to_unix(ticks(100)), unix_0 + 100 * second, 2000));
     CHECK(near(convert.to_unix(ticks(600)), unix_0 + 600 * second + second / 4, 2000));
     CHECK(near(convert.to_unix(ticks(1099.999)), first.realtime_ns - second / 1000, 2000));
@@ -74,13 +77,15 @@ TEST_CASE(
     ClockAnchor first = at(200);
     first.realtime_ns += 50 * second;
     DaemonClock clock(first, at(190));
-    TickConverter convert(segment_at(at(100)), false, at(100).ticks, clock, first.ticks);
+    TickConverter convert(SegmentClock(segment_at(at(100)), false, clock), at(100).ticks, clock,
+                          first.ticks);
     CHECK(near(convert.to_unix(ticks(150)), first.realtime_ns - 50 * second, 100));
 }
 
 TEST_CASE("times outside the segment's life are moved to its nearer end and counted") {
     DaemonClock clock(at(100), at(90));
-    TickConverter convert(segment_at(at(50)), false, at(50).ticks, clock, ticks(100.25));
+    TickConverter convert(SegmentClock(segment_at(at(50)), false, clock), at(50).ticks, clock,
+                          ticks(100.25));
     CHECK(near(convert.to_unix(ticks(5000)), unix_0 + 100 * second + second / 4, 1));
     CHECK(convert.clamped() == 1);
     CHECK(near(convert.to_unix(1), unix_0 + 49 * second, 1));
@@ -88,7 +93,8 @@ TEST_CASE("times outside the segment's life are moved to its nearer end and coun
     CHECK(near(convert.to_unix(~0ULL >> 1), unix_0 + 100 * second + second / 4, 1));
     CHECK(convert.clamped() == 3);
     // A span may have begun in an older segment of its process.
-    TickConverter grown(segment_at(at(90)), false, at(50).ticks, clock, ticks(100.25));
+    TickConverter grown(SegmentClock(segment_at(at(90)), false, clock), at(50).ticks, clock,
+                        ticks(100.25));
     CHECK(near(grown.to_unix(ticks(60)), unix_0 + 60 * second, 1));
     CHECK(grown.clamped() == 0);
 }
@@ -102,7 +108,8 @@ TEST_CASE("a suspend is noticed and does not change the length of a tick") {
     clock.reanchor(woken);
     CHECK(clock.jumps() == 1);
     CHECK(clock.tick_length() == length);
-    TickConverter convert(segment_at(at(100)), false, at(100).ticks, clock, woken.ticks + ticks(1));
+    TickConverter convert(SegmentClock(segment_at(at(100)), false, clock), at(100).ticks, clock,
+                          woken.ticks + ticks(1));
     CHECK(near(convert.to_unix(woken.ticks - ticks(0.5)), woken.realtime_ns - second / 2, 1));
 }
 
@@ -121,7 +128,8 @@ TEST_CASE("a counter that keeps another rate is believed the second time") {
 TEST_CASE("a segment of another boot keeps to its own anchor") {
     DaemonClock clock(at(100), at(90));
     const ClockAnchor then{77 * second, 38 * second, unix_0 - 9999 * second};
-    TickConverter convert(segment_at(then), true, then.ticks, clock, ticks(100));
+    TickConverter convert(SegmentClock(segment_at(then), true, clock), then.ticks, clock,
+                          ticks(100));
     CHECK(near(convert.to_unix(77 * second + 2000), unix_0 - 9999 * second + 1000, 1));
     CHECK(convert.clamped() == 0);
 }
@@ -131,14 +139,44 @@ TEST_CASE("CLOCK_MONOTONIC of a time namespace is shifted back") {
     ClockAnchor inside = at(100);
     inside.monotonic_ns += 1'000'000 * second;
     inside.ticks = inside.monotonic_ns;
-    TickConverter convert(segment_at(inside, shm::ClockKind::monotonic), false, inside.monotonic_ns,
-                          clock, ticks(103));
+    TickConverter convert(SegmentClock(segment_at(inside, shm::ClockKind::monotonic), false, clock),
+                          inside.monotonic_ns, clock, ticks(103));
     CHECK(near(convert.to_unix(inside.monotonic_ns + 2 * second), unix_0 + 102 * second, 1));
     ClockAnchor same = at(100);
     same.realtime_ns += second / 2;  // Slewed, not shifted.
-    TickConverter plain(segment_at(same, shm::ClockKind::monotonic), false, same.monotonic_ns,
-                        clock, ticks(103));
+    TickConverter plain(SegmentClock(segment_at(same, shm::ClockKind::monotonic), false, clock),
+                        same.monotonic_ns, clock, ticks(103));
     CHECK(near(plain.to_unix(102 * second), unix_0 + 102 * second, 1));
+}
+
+TEST_CASE("a step of the wall clock after a segment was opened is no time namespace") {
+    DaemonClock clock(at(100), at(90));
+    const shm::SegmentHeader header = segment_at(at(100), shm::ClockKind::monotonic);
+    const SegmentClock opened(header, false, clock);
+    ClockAnchor stepped = at(101);
+    stepped.realtime_ns += 3600 * second;
+    clock.reanchor(stepped);
+    TickConverter convert(opened, header.anchor_monotonic_ns, clock, ticks(101.5));
+    CHECK(near(convert.to_unix(101 * second + second / 10),
+               unix_0 + 3600 * second + 101 * second + second / 10, 1));
+    CHECK(convert.clamped() == 0);
+}
+
+TEST_CASE("anchors that no clock ever showed are arithmetic as any other") {
+    DaemonClock clock(at(100), at(90));
+    const std::uint64_t far[] = {0, 1, 1ULL << 63, (1ULL << 63) + 1, ~0ULL};
+    for (const std::uint64_t monotonic : far)
+        for (const std::uint64_t realtime : far) {
+            const shm::SegmentHeader header =
+                segment_at({~0ULL, monotonic, realtime}, shm::ClockKind::monotonic);
+            TickConverter convert(SegmentClock(header, false, clock), monotonic, clock, ticks(101));
+            for (const std::uint64_t time : far) (void)convert.to_unix(time & ~(1ULL << 63));
+        }
+    // Exactly 2^63 ns apart.
+    ClockAnchor half = at(100);
+    half.realtime_ns += 1ULL << 63;
+    CHECK(SegmentClock(segment_at(half, shm::ClockKind::monotonic), false, clock)
+              .monotonic_ahead_ns == 1ULL << 63);
 }
 
 TEST_CASE("the machine's own clocks agree with the conversion") {
@@ -149,7 +187,8 @@ TEST_CASE("the machine's own clocks agree with the conversion") {
     DaemonClock clock(first, earlier);
     shm::SegmentHeader header = segment_at(first);
     const ClockAnchor later = read_anchor();
-    TickConverter convert(header, false, header.anchor_ticks, clock, later.ticks);
+    TickConverter convert(SegmentClock(header, false, clock), header.anchor_ticks, clock,
+                          later.ticks);
     // 5 ms of calibration give some parts in a million, over microseconds; a step of the wall clock
     // would show.
     CHECK(near(convert.to_unix(later.ticks), later.realtime_ns, 1'000'000));

@@ -313,7 +313,8 @@ TEST_CASE("times in ticks are converted, in events too; times in nanoseconds are
     header.anchor_realtime_ns = 1'700'000'000'000'000'000;
     const ClockAnchor first{1'000'000'000, 500'000'000, 1'700'000'000'000'000'000};
     const DaemonClock daemon_clock(first, {0, 0, 0});  // Half a nanosecond a tick.
-    const TickConverter clock(header, false, header.anchor_ticks, daemon_clock, 3'000'000'000);
+    const TickConverter clock(SegmentClock(header, false, daemon_clock), header.anchor_ticks,
+                              daemon_clock, 3'000'000'000);
     Record record;
     record.start = 2'000'000'000 | detail::time_is_ticks;
     record.end = 2'000'000'100 | detail::time_is_ticks;
