@@ -26,12 +26,13 @@ std::string_view key_of(std::string_view key_value) {
     return key;
 }
 
+// Stops when there are too many.
 std::vector<Piece> attributes_of(std::string_view body) {
     std::vector<Piece> pieces;
     shm::FieldReader fields(body);
     shm::WireField field;
     std::size_t begin = 0;
-    while (fields.next(field)) {
+    while (pieces.size() <= duplicate_keys_attributes_max && fields.next(field)) {
         const std::size_t end = body.size() - fields.rest().size();
         if (field.field == 9) pieces.push_back({key_of(field.bytes), begin, end, true});
         begin = end;
@@ -43,6 +44,7 @@ std::vector<Piece> attributes_of(std::string_view body) {
 
 std::size_t remove_duplicate_keys(std::uint8_t* body, std::size_t bytes, std::uint32_t& removed) {
     auto pieces = attributes_of({reinterpret_cast<const char*>(body), bytes});
+    if (pieces.size() > duplicate_keys_attributes_max) return bytes;
     std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) {
         return a.key != b.key ? a.key < b.key : a.begin < b.begin;
     });

@@ -1,5 +1,6 @@
 #include "daemon/intake/validate.hpp"
 
+#include "daemon/intake/duplicate_keys.hpp"
 #include "fake_segment.hpp"
 #include "shm/span_view.hpp"
 
@@ -285,6 +286,26 @@ TEST_CASE("of a key set twice in a marked record only the last value stays") {
     CHECK(framed.span.find(want) != std::string::npos);
     record.flags = 0;  // Unmarked: nobody looks.
     CHECK(frame_of(record).frame.keys_removed == 0);
+}
+
+TEST_CASE("more attributes than any program sets on purpose are not compared with each other") {
+    const auto with = [](std::size_t attributes) {
+        Record record;
+        record.flags = detail::record_duplicate_keys;
+        std::string body = Bytes().field(5, "n").text;
+        for (std::size_t i = 0; i < attributes; ++i) body.append("\x4A\x00", 2);
+        record.body = body;
+        return frame_of(record);
+    };
+    const Framed few = with(duplicate_keys_attributes_max);
+    REQUIRE(few.refusal == Refusal::none);
+    CHECK(few.frame.keys_removed == duplicate_keys_attributes_max - 1);
+    const Framed many = with(duplicate_keys_attributes_max + 1);
+    REQUIRE(many.refusal == Refusal::none);
+    CHECK(many.frame.keys_removed == 0);
+    const Framed most = with(500'000);
+    REQUIRE(most.refusal == Refusal::none);
+    CHECK(most.frame.keys_removed == 0);
 }
 
 TEST_CASE("a frame whose length shrinks below a varint's step is still whole") {
