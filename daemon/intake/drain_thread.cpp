@@ -122,7 +122,8 @@ void DrainThread::take_in(Time now) {
     if (!closing) return;
     if (rounds_since_closing_++ == 0) closing_since_ = now;
     // Two looks tell a dead process; then it has been drained and its open spans are recovered.
-    const bool done = rounds_since_closing_ > 3 && intake_.settled_with_the_dead();
+    const bool done =
+        rounds_since_closing_ > 3 && intake_.settled_with_the_dead() && !intake_.more_waits();
     if (done || now - closing_since_ >= closing_max)
         intake_closed_.store(true, std::memory_order_release);
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <ctime>
+#include <optional>
 
 namespace oteld::daemon {
 namespace {
@@ -40,16 +41,14 @@ Intake::Intake(const shm::DirectoryHandle& directory, const config::Shm& setting
 Intake::~Intake() = default;
 
 std::uint64_t Intake::round(Time now, Nap& nap) {
+    more_waits_ = false;
     discover(now);
-    spool_full_ = false;
-    users_.clear();
-    std::uint64_t spans = 0;
-    for (const auto& process : processes_)
-        for (Segment* segment : process->segments) spans += drain_segment(*segment, *process, nap);
+    const std::uint64_t spans = drain_all(nap);
     if (now >= next_liveness_) {
         next_liveness_ = now + liveness_interval;
         look_at_processes();
     }
+    if (more_waits_) nap.more_waits();
     return spans;
 }
 
@@ -170,11 +169,33 @@ void Intake::ensure_row(Process& process) {
     for (Segment* each : process.segments) each->row = process.row;
 }
 
-std::uint64_t Intake::drain_segment(Segment& segment, Process& process, Nap& nap) {
-    if (segment.quarantined()) return 0;
+std::uint64_t Intake::drain_all(Nap& nap) {
+    spool_full_ = false;
+    round_bytes_left_ = round_bytes_max;
+    users_.clear();
     std::uint64_t spans = 0;
-    for (std::uint32_t i = 0; i < segment.lanes().size() && !spool_full_; ++i) {
-        Lane& lane = segment.lanes()[i];
+    std::optional<std::size_t> first_without;
+    const std::size_t count = processes_.size();
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::size_t index = (next_process_ + i) % count;
+        const Turn turn = drain_process(*processes_[index], nap);
+        spans += turn.spans;
+        if (turn.left && !turn.took && !first_without) first_without = index;
+    }
+    next_process_ = first_without.value_or(next_process_);
+    return spans;
+}
+
+Intake::Turn Intake::drain_process(Process& process, Nap& nap) {
+    Turn turn;
+    for (Segment* segment : process.segments) drain_segment(*segment, process, nap, turn);
+    return turn;
+}
+
+void Intake::drain_segment(Segment& segment, Process& process, Nap& nap, Turn& turn) {
+    if (segment.quarantined()) return;
+    for (std::uint32_t i = 0; i < segment.lanes().size() && !segment.quarantined(); ++i) {
+        const Lane& lane = segment.lanes()[i];
         if (lane.view.data_bytes == 0) continue;
         // One look: a reader that followed the writer would make it slower.
         const shm::LaneRange range = shm::look_at_lane(lane.view, lane.cursor);
@@ -185,27 +206,39 @@ std::uint64_t Intake::drain_segment(Segment& segment, Process& process, Nap& nap
             break;
         }
         if (!process.has_row) ensure_row(process);
-        UserSpans& owner = user(segment.map().owner());
-        const std::uint64_t before = lane.drained;
-        for (bool more = true; more && lane.cursor != range.to;) {
-            // As with a full spool, they stay in their rings until others have been settled.
-            owner.refused = owner.spans >= settings_.user_spans_max;
-            if (owner.refused) break;
-            std::optional<ExtentRef> extent;
-            const Drain::Step step =
-                drain_.step(segment, i, range.to, process.created_ticks, extent);
-            more = step == Drain::Step::drained;
-            spool_full_ = spool_full_ || step == Drain::Step::spool_full;
-            if (!extent) continue;
-            owner.spans += extent->header->spans;
-            hand_over_({&*extent, 1});
-        }
+        drain_lane(segment, i, process, range, turn);
         nap.drained(lane.cursor - range.from, lane.view.data_bytes);
-        spans += lane.drained - before;
-        if (segment.quarantined()) break;
     }
     if (segment.map().truncated()) segment.quarantine("its file was truncated");
-    return spans;
+}
+
+void Intake::drain_lane(Segment& segment, std::uint32_t index, const Process& process,
+                        const shm::LaneRange& range, Turn& turn) {
+    const Lane& lane = segment.lanes()[index];
+    UserSpans& owner = user(segment.map().owner());
+    const std::uint64_t spans_before = lane.drained;
+    bool out_of_time = false;
+    Drain::Step step = Drain::Step::drained;
+    while (step == Drain::Step::drained && lane.cursor != range.to && !spool_full_) {
+        // As with a full spool, they stay in their rings until others have been settled.
+        owner.refused = owner.spans >= settings_.user_spans_max;
+        out_of_time = owner.round_bytes_left == 0 || round_bytes_left_ == 0;
+        if (owner.refused || out_of_time) break;
+        const std::uint64_t cursor_before = lane.cursor;
+        std::optional<ExtentRef> extent;
+        step = drain_.step(segment, index, range.to, process.created_ticks, extent);
+        spool_full_ = step == Drain::Step::spool_full;
+        const std::uint64_t bytes = lane.cursor - cursor_before;
+        owner.round_bytes_left -= std::min(owner.round_bytes_left, bytes);
+        round_bytes_left_ -= std::min(round_bytes_left_, bytes);
+        if (!extent) continue;
+        owner.spans += extent->header->spans;
+        hand_over_({&*extent, 1});
+    }
+    turn.spans += lane.drained - spans_before;
+    turn.took = turn.took || lane.cursor != range.from;
+    turn.left = turn.left || lane.cursor != range.to;
+    more_waits_ = more_waits_ || (out_of_time && !owner.refused);
 }
 
 void Intake::look_at_processes() {

@@ -40,8 +40,11 @@ struct RefusedFile {
 
 // Whose spans are in the spool, and how many.
 struct UserSpans {
+    static constexpr std::uint64_t round_bytes_max = 4 << 20;
+
     std::uint32_t uid = 0;
     std::uint64_t spans = 0;
+    std::uint64_t round_bytes_left = round_bytes_max;  // Of rings, to be drained in this round.
     bool refused = false;  // More was there to be drained, and left in its rings.
 };
 
@@ -56,8 +59,13 @@ public:
     ~Intake();
 
     // Looks for new segments, drains every lane up to where its producer is now, and takes care of
-    // the dead. Reports to `nap` what it took. Returns the spans drained.
+    // the dead. Reports to `nap` what it took. Returns the spans drained. Bounded: no user has more
+    // than UserSpans::round_bytes_max of rings drained in it, all together no more than
+    // `round_bytes_max`. Who got nothing because of that, or because the spool is full, is the
+    // first in the next round.
     std::uint64_t round(Time now, Nap& nap);
+    // The last round left something that it could have done with more time.
+    [[nodiscard]] bool more_waits() const noexcept { return more_waits_; }
 
     [[nodiscard]] const std::vector<std::unique_ptr<Segment>>& segments() const noexcept {
         return segments_;
@@ -81,6 +89,8 @@ private:
     static constexpr Time clean_up_interval = std::chrono::seconds(60);
     static constexpr std::size_t refused_max = 64;
     static constexpr std::size_t refused_unnamed_max = 100'000;
+    // The worst records there are take some 100 ms for that many bytes, ordinary ones 5.
+    static constexpr std::uint64_t round_bytes_max = 16 << 20;
 
     void discover(Time now);
     void open_segment(const std::string& name);
@@ -93,7 +103,17 @@ private:
     // Counted once a round, at its first need.
     [[nodiscard]] UserSpans& user(std::uint32_t uid);
 
-    std::uint64_t drain_segment(Segment& segment, Process& process, Nap& nap);
+    // What became of one process in a round.
+    struct Turn {
+        std::uint64_t spans = 0;
+        bool took = false;
+        bool left = false;  // Something: a limit of the round or of the user, or a full spool.
+    };
+    std::uint64_t drain_all(Nap& nap);
+    [[nodiscard]] Turn drain_process(Process& process, Nap& nap);
+    void drain_segment(Segment& segment, Process& process, Nap& nap, Turn& turn);
+    void drain_lane(Segment& segment, std::uint32_t index, const Process& process,
+                    const shm::LaneRange& range, Turn& turn);
     void look_at_processes();
     void finish_process(Process& process);
     void remove_segment(Segment& segment, Process& process);
@@ -113,7 +133,10 @@ private:
     std::vector<UserSpans> users_;
     Time next_liveness_{0};
     Time next_clean_up_{0};
+    std::size_t next_process_ = 0;        // Whose turn it is first.
+    std::uint64_t round_bytes_left_ = 0;  // Of rings, as UserSpans::round_bytes_left.
     bool spool_full_ = false;
+    bool more_waits_ = false;
 };
 
 }  // namespace oteld::daemon

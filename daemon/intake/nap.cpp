@@ -1,6 +1,7 @@
 #include "daemon/intake/nap.hpp"
 
 #include <algorithm>
+#include <limits>
 
 namespace oteld::daemon {
 
@@ -8,6 +9,8 @@ void Nap::drained(std::uint64_t bytes, std::uint64_t lane_bytes) noexcept {
     if (lane_bytes == 0) return;
     fullest_ = std::max(fullest_, static_cast<double>(bytes) / static_cast<double>(lane_bytes));
 }
+
+void Nap::more_waits() noexcept { fullest_ = std::numeric_limits<double>::infinity(); }
 
 Nap::Duration Nap::next(Duration now) noexcept {
     const double fullest = fullest_;

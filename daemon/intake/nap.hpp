@@ -20,6 +20,8 @@ public:
 
     // What this round took out of one lane.
     void drained(std::uint64_t bytes, std::uint64_t lane_bytes) noexcept;
+    // This round left something that the next one can do at once.
+    void more_waits() noexcept;
     // Ends the round and says how long to sleep. `now` is monotonic.
     [[nodiscard]] Duration next(Duration now) noexcept;
 

@@ -1,0 +1,78 @@
+#include "daemon/intake/intake.hpp"
+
+#include "fake_host.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace oteld;
+using namespace oteld::daemon;
+using namespace oteld::test;
+
+namespace {
+
+FakeSegment::Shape shape_of(std::uint8_t process, std::uint64_t data_bytes = 16 << 10) {
+    FakeSegment::Shape shape;
+    shape.process = process;
+    shape.data_bytes = data_bytes;
+    return shape;
+}
+
+Record large(std::uint64_t number, std::size_t bytes = 4000) {
+    Record record = numbered(number);
+    record.body = Bytes().field(5, std::string(bytes, 'n')).text;
+    return record;
+}
+
+void fill(FakeSegment& segment, std::uint32_t lane, const Record& record) {
+    while (segment.producer(lane)->write_cursor - segment.daemon_lane(lane)->read_cursor +
+               2 * record.bytes().size() <
+           segment.header.data_bytes)
+        segment.put(lane, record);
+}
+
+}  // namespace
+
+TEST_CASE("while the spool is short, what is freed goes to every process in turn") {
+    Host host(2 << 20);
+    std::vector<std::unique_ptr<FakeSegment>> segments;
+    for (std::uint8_t process = 1; process <= 3; ++process)
+        segments.push_back(std::make_unique<FakeSegment>(
+            host.spool.directory, std::to_string(process) + ".ring", shape_of(process, 2 << 20)));
+    const auto fill_all = [&] {
+        for (const auto& segment : segments) fill(*segment, 0, large(1));
+    };
+    fill_all();
+    host.round();
+    for (int round = 0; round < 12; ++round) {
+        host.settle_all();
+        fill_all();
+        host.round();
+    }
+    for (const auto& segment : segments) CHECK(segment->daemon_lane(0)->drained > 1000);
+}
+
+TEST_CASE("a round takes a bounded part of one user's rings, and of another's all the same") {
+    Host host(32 << 20);
+    FakeSegment::Shape shape = shape_of(1, 2 << 20);
+    shape.lanes = 4;
+    FakeSegment full(host.spool.directory, "1.ring", shape);
+    for (std::uint32_t lane = 0; lane < 4; ++lane) fill(full, lane, large(1));
+    FakeSegment other(host.spool.directory, "2.ring", shape_of(2));
+    if (::geteuid() == 0) REQUIRE(::fchown(other.fd, 12345, 12345) == 0);
+    other.put(0, numbered(2));
+    const auto taken = [&] {
+        std::uint64_t bytes = 0;
+        for (std::uint32_t lane = 0; lane < 4; ++lane) bytes += full.daemon_lane(lane)->read_cursor;
+        return bytes;
+    };
+    host.round();
+    CHECK(taken() > 1 << 20);
+    CHECK(taken() < 5 << 20);
+    CHECK(host.intake->more_waits());
+    CHECK(host.nap.next(host.now) == Nap::shortest);
+    if (::geteuid() == 0) CHECK(other.daemon_lane(0)->drained == 1);
+    for (int i = 0; i < 3; ++i) host.round();
+    CHECK(taken() > 7 << 20);
+    CHECK(other.daemon_lane(0)->drained == 1);
+    CHECK_FALSE(host.intake->more_waits());
+}
