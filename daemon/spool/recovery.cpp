@@ -146,6 +146,7 @@ bool Spool::recover_block(std::uint32_t block) {
     BlockEntry& entry = header_.block[block];
     const std::uint64_t end = std::min(entry.end, block_bytes);
     std::uint64_t offset = 0;
+    std::uint64_t folded = 0;  // `entry.folded`, at the end of an extent whatever it says.
     while (offset < end) {
         ExtentHeader& extent = *extent_at(block, offset);
         if (!sound(extent, offset, end, entry.live_from, header_.commit_seq)) break;
@@ -170,10 +171,13 @@ bool Spool::recover_block(std::uint32_t block) {
             }
             if (wanted) left_over_.push_back({&extent, block});
         }
+        if (offset < entry.folded) folded = offset + extent.bytes;
         offset += extent.bytes;
     }
-    if (offset == entry.end) return true;
+    if (offset == entry.end && folded == entry.folded) return true;
     journal_.set(entry.end, offset);
+    journal_.set(entry.folded, folded);
+    if (offset == 0) journal_.set(entry.live_from, 0);
     journal_.commit();
     return false;
 }

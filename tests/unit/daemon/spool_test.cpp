@@ -285,6 +285,44 @@ TEST_CASE("damage in a block cuts it off where it begins; what lies before is st
     CHECK(spool.spool->state().note.find("damaged") != std::string::npos);
 }
 
+TEST_CASE("damage in what was folded already, or at the very beginning, frees the block") {
+    for (const std::uint64_t damaged : {0, 2}) {
+        FakeSpool spool({"a"}, 4 << 20);
+        const std::uint32_t row = spool.row();
+        for (int i = 0; i < 5; ++i) spool.commit(5, row);
+        const unsigned word = spool.word(0);
+        spool.spool.reset();
+        // As if killed in the middle of folding a settled block: all extents but the last are in
+        // the row's totals.
+        const int fd = ::open((spool.directory.path + "/spool").c_str(), O_RDWR);
+        const auto entry_at = static_cast<off_t>(offsetof(SpoolHeader, block));
+        BlockEntry entry{};
+        REQUIRE(::pread(fd, &entry, sizeof entry, entry_at) == sizeof entry);
+        const std::uint64_t extent_bytes = entry.end / 5;
+        entry.folded = 4 * extent_bytes;
+        REQUIRE(::pwrite(fd, &entry, sizeof entry, entry_at) == sizeof entry);
+        const auto edit = [&](std::uint64_t extent, std::size_t field, std::uint64_t value) {
+            const auto at = static_cast<off_t>(spool_header_bytes + extent * extent_bytes + field);
+            REQUIRE(::pwrite(fd, &value, sizeof value, at) == sizeof value);
+        };
+        for (std::uint64_t i = 0; i < 5; ++i)
+            edit(i, offsetof(ExtentHeader, words) + word * 8, SettledWord{5, {}}.pack());
+        edit(damaged, offsetof(ExtentHeader, bytes), 12345);
+        spool.restart();
+        CHECK(spool.spool->state().blocks == 0);
+        CHECK(spool.spool->left_over().empty());
+        REQUIRE(::pread(fd, &entry, sizeof entry, entry_at) == sizeof entry);
+        CHECK(entry.end == 0);
+        CHECK(entry.live_from == 0);
+        CHECK(entry.folded == 0);
+        ::close(fd);
+        spool.positions = {};
+        REQUIRE(spool.commit(5, row));
+        spool.restart();
+        CHECK(spool.spool->left_over().size() == 1);
+    }
+}
+
 TEST_CASE("an idle spool gives its memory back and takes it again") {
     FakeSpool spool({"a"}, 8 << 20);
     const std::uint32_t row = spool.row();
