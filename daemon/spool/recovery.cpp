@@ -54,8 +54,10 @@ Result<void> Spool::recover(const std::vector<std::string>& exporters) {
     discard_removed(exporter_mask_);
     for (std::uint32_t block = 0; block < file_->blocks(); ++block) {
         if (header_.block[block].end != 0) free_if_settled(block);
-        const bool is_free = header_.block[block].end == 0 && block < blocks_max_;
-        if (is_free && std::find(free_.begin(), free_.end(), block) == free_.end())
+        if (header_.block[block].end != 0) continue;
+        if (block >= blocks_max_)
+            file_->punch(block);
+        else if (std::find(free_.begin(), free_.end(), block) == free_.end())
             free_.push_back(block);
     }
     std::sort(free_.begin(), free_.end(), std::greater<>());

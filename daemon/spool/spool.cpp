@@ -136,7 +136,11 @@ void Spool::free_if_settled(std::uint32_t block) {
     journal_.set(entry.folded, 0);
     journal_.commit();
     // The block that is being filled starts again from its beginning, while its pages are warm.
-    if (block != current_ && block < blocks_max_) free_.push_back(block);
+    if (block == current_) return;
+    if (block < blocks_max_)
+        free_.push_back(block);
+    else
+        file_->punch(block);  // Of a spool that was larger: never used again.
 }
 
 void Spool::fold_block(std::uint32_t block) {
@@ -198,10 +202,7 @@ void Spool::forget_folded() noexcept {
 void Spool::trim() noexcept {
     if (current_ != no_block) free_if_settled(current_);
     // The block being filled stays warm; that is all an idle daemon needs.
-    if (current_ != no_block && header_.block[current_].end == 0 &&
-        free_.size() + 1 == blocks_max_) {
-        for (const std::uint32_t block : free_) file_->punch(block);
-    }
+    for (const std::uint32_t block : free_) file_->punch(block);
 }
 
 const LanePosition* Spool::lane_position(const LaneKey& lane) const {

@@ -109,8 +109,8 @@ public:
     // Where the earlier daemon had come to in a lane, if an extent still says so.
     [[nodiscard]] const LanePosition* lane_position(const LaneKey& lane) const;
 
-    // Folds a removed segment's counters into its row, once, whatever happens. `remove` is called
-    // in between.
+    // Folds a segment's counters into its row, once, whatever happens: before its file is removed.
+    // folded() says so to a daemon that finds the file all the same, until forget_folded().
     void fold_segment(std::uint32_t row, const shm::FileIdentity& file,
                       const ApplicationRow& difference);
     [[nodiscard]] bool folded(const shm::FileIdentity& file) const noexcept;

@@ -51,7 +51,7 @@ Result<std::unique_ptr<SpoolFile>> SpoolFile::open(const shm::DirectoryHandle& d
             ::mmap(nullptr, file->bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd_.get(), 0);
         if (memory == MAP_FAILED) return spool_error(directory, "map", errno);
         file->memory_ = static_cast<std::uint8_t*>(memory);
-        file->allocated_.assign(file->blocks_, false);
+        file->memory_of_.assign(file->blocks_, Memory::unknown);
 
         SpoolHeader& header = file->header();
         if (fresh || header.magic == 0) {
@@ -84,19 +84,20 @@ bool SpoolFile::sound() const noexcept {
 }
 
 bool SpoolFile::allocate(std::uint32_t block) noexcept {
-    if (allocated_[block]) return true;
+    if (memory_of_[block] == Memory::allocated) return true;
     const auto offset = static_cast<off_t>(spool_header_bytes + block * block_bytes);
     if (::posix_fallocate(fd_.get(), offset, static_cast<off_t>(block_bytes)) != 0) return false;
-    allocated_[block] = true;
+    memory_of_[block] = Memory::allocated;
     return true;
 }
 
 void SpoolFile::punch(std::uint32_t block) noexcept {
-    if (!allocated_[block]) return;
+    if (memory_of_[block] == Memory::none) return;
     const auto offset = static_cast<off_t>(spool_header_bytes + block * block_bytes);
-    if (::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
-                    static_cast<off_t>(block_bytes)) == 0)
-        allocated_[block] = false;
+    // Where that is not to be had, it is not to be had a moment later either.
+    (void)::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
+                      static_cast<off_t>(block_bytes));
+    memory_of_[block] = Memory::none;
 }
 
 }  // namespace oteld::daemon

@@ -35,7 +35,7 @@ public:
     }
     // False: the file system is full.
     [[nodiscard]] bool allocate(std::uint32_t block) noexcept;
-    [[nodiscard]] bool allocated(std::uint32_t block) const noexcept { return allocated_[block]; }
+    // Gives the block's memory back.
     void punch(std::uint32_t block) noexcept;
     [[nodiscard]] const std::string& note() const noexcept { return note_; }
 
@@ -47,7 +47,9 @@ private:
     std::uint8_t* memory_ = nullptr;
     std::uint64_t bytes_ = 0;
     std::uint32_t blocks_ = 0;
-    std::vector<bool> allocated_;
+    // What an earlier daemon left in a block is not known: it may be whole, a hole or neither.
+    enum class Memory : std::uint8_t { unknown, allocated, none };
+    std::vector<Memory> memory_of_;
     std::string note_;
 };
 

@@ -323,6 +323,38 @@ TEST_CASE("damage in what was folded already, or at the very beginning, frees th
     }
 }
 
+TEST_CASE("memory that an earlier daemon's spans took is given back, also beyond a smaller spool") {
+    FakeSpool spool({"a"}, 8 << 20);
+    const std::uint32_t row = spool.row();
+    std::vector<ExtentRef> extents;
+    for (int i = 0; i < 60; ++i) extents.push_back(*spool.commit(100, row, 0, 1000));
+    const auto allocated = [&] {
+        struct stat info {};
+        REQUIRE(::stat((spool.directory.path + "/spool").c_str(), &info) == 0);
+        return static_cast<std::uint64_t>(info.st_blocks) * 512;
+    };
+    for (const ExtentRef& extent : extents) spool.settle(extent, 0, 100);
+    CHECK(allocated() > 6 << 20);
+    SUBCASE("the same size") { spool.restart(); }
+    SUBCASE("a smaller one") {
+        spool.spool_bytes = 2 << 20;
+        spool.restart();
+    }
+    SUBCASE("a smaller one, with spans in the blocks beyond it") {
+        extents.clear();
+        spool.positions = {};
+        for (int i = 0; i < 60; ++i) extents.push_back(*spool.commit(100, row, 0, 1000));
+        spool.spool_bytes = 2 << 20;
+        spool.restart();
+        const auto left = spool.spool->left_over();
+        REQUIRE(left.size() == 60);
+        for (const ExtentRef& extent : left) spool.settle(extent, 0, 100);
+    }
+    spool.spool->trim();
+    CHECK(allocated() < 3 << 20);
+    REQUIRE(spool.commit(100, row, 0, 1000));
+}
+
 TEST_CASE("an idle spool gives its memory back and takes it again") {
     FakeSpool spool({"a"}, 8 << 20);
     const std::uint32_t row = spool.row();
