@@ -71,6 +71,12 @@ ClockAnchor read_anchor() noexcept {
     return best;
 }
 
+ClockAnchor earlier_anchor(const ClockAnchor& left, const ClockAnchor& recent,
+                           const ClockAnchor& now) noexcept {
+    const std::uint64_t length = length_between(left, now);
+    return length != 0 && same_length(length, length_between(recent, now)) ? left : recent;
+}
+
 DaemonClock::DaemonClock(const ClockAnchor& first, const ClockAnchor& earlier) noexcept
     : first_(first), latest_(first), tick_length_(length_between(earlier, first)) {
     if (tick_length_ == 0) tick_length_ = default_tick_length;

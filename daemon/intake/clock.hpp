@@ -25,6 +25,12 @@ struct ClockAnchor {
 [[nodiscard]] ClockAnchor read_anchor() noexcept;
 [[nodiscard]] std::uint64_t read_ticks() noexcept;
 
+// The better of two anchors to measure a tick by: `left` by an earlier daemon, if it agrees with
+// `recent` (a few milliseconds ago) about a tick's length within a thousandth. It does not when the
+// machine was suspended since, or when that daemon died in the middle of writing it.
+[[nodiscard]] ClockAnchor earlier_anchor(const ClockAnchor& left, const ClockAnchor& recent,
+                                         const ClockAnchor& now) noexcept;
+
 // Nanoseconds per tick, in units of 2^-tick_shift.
 inline constexpr int tick_shift = 40;
 

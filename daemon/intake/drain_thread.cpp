@@ -13,20 +13,12 @@ using std::chrono::seconds;
 
 nanoseconds monotonic() { return std::chrono::steady_clock::now().time_since_epoch(); }
 
-// An anchor some time ago, to measure a tick by: the previous daemon's, else one of five
-// milliseconds ago.
-ClockAnchor earlier_anchor(const shm::ControlPageFile& control) {
-    const shm::ControlAnchor& left = control.earlier_anchor();
-    const ClockAnchor now = read_anchor();
-    if (left.ticks != 0 && left.ticks < now.ticks && left.monotonic_ns < now.monotonic_ns)
-        return {left.ticks, left.monotonic_ns, left.realtime_ns};
-    std::this_thread::sleep_for(milliseconds(5));
-    return now;
-}
-
 DaemonClock calibrated(const shm::ControlPageFile& control) {
-    const ClockAnchor earlier = earlier_anchor(control);
-    return {read_anchor(), earlier};
+    const shm::ControlAnchor& left = control.earlier_anchor();
+    const ClockAnchor recent = read_anchor();
+    std::this_thread::sleep_for(milliseconds(5));
+    const ClockAnchor now = read_anchor();
+    return {now, earlier_anchor({left.ticks, left.monotonic_ns, left.realtime_ns}, recent, now)};
 }
 
 constexpr seconds anchor_interval{1};

@@ -113,6 +113,24 @@ TEST_CASE("a suspend is noticed and does not change the length of a tick") {
     CHECK(near(convert.to_unix(woken.ticks - ticks(0.5)), woken.realtime_ns - second / 2, 1));
 }
 
+TEST_CASE("an earlier daemon's anchor is taken when a short measurement agrees with it") {
+    const ClockAnchor now = at(1000);
+    const ClockAnchor recent{now.ticks - ticks(0.005), now.monotonic_ns - second / 200, 0};
+    CHECK(earlier_anchor(at(10), recent, now).ticks == at(10).ticks);
+    ClockAnchor slewed = at(10);
+    slewed.monotonic_ns += second / 4;  // Of 990.
+    CHECK(earlier_anchor(slewed, recent, now).ticks == slewed.ticks);
+    // Suspended for five minutes in between: CLOCK_MONOTONIC stood still.
+    ClockAnchor suspended = at(10);
+    suspended.monotonic_ns += 300 * second;
+    CHECK(earlier_anchor(suspended, recent, now).ticks == recent.ticks);
+    // Half of the anchor is of another second.
+    ClockAnchor torn = at(10);
+    torn.ticks = at(12).ticks;
+    CHECK(earlier_anchor(torn, recent, now).ticks == recent.ticks);
+    CHECK(earlier_anchor(at(2000), recent, now).ticks == recent.ticks);
+}
+
 TEST_CASE("a counter that keeps another rate is believed the second time") {
     DaemonClock clock(at(100),
                       {});  // Half a nanosecond from 100 s of ticks: right by construction.
