@@ -272,7 +272,7 @@ std::string_view SegmentMap::tables_untrusted() const noexcept {
 std::uint64_t SegmentMap::counter_untrusted(ProcessCounter counter) const noexcept {
     const auto* header = static_cast<const SegmentHeader*>(data_->get_address());
     return __atomic_load_n(&header->counters[static_cast<std::uint32_t>(counter)],
-                           __ATOMIC_RELAXED);
+                           __ATOMIC_ACQUIRE);
 }
 
 bool SegmentMap::truncated() const noexcept {

@@ -45,24 +45,17 @@ struct Live {
 void add(Live& live, const Process& process) {
     live.any = true;
     live.alive = live.alive || !process.dead;
+    // Our own counters first, then the producer's: what it finished in between is in the ring, not
+    // missing.
     for (const Segment* segment : process.segments) {
-        // Our own counters first, then the producer's: what it finished in between is in the ring,
-        // not missing.
         for (const Lane& lane : segment->lanes()) {
             live.drained += lane.drained;
             live.malformed += lane.malformed;
         }
         live.abandoned += segment->abandoned();
-        const ProducerCounts counts = segment->counts_untrusted();
-        live.counts.ended += counts.ended;
-        live.counts.begun += counts.begun;
-        live.counts.unsampled += counts.unsampled;
-        live.counts.heap_spans += counts.heap_spans;
-        live.counts.lane_bytes += counts.lane_bytes;
-        live.counts.lane_bytes_used += counts.lane_bytes_used;
-        for (std::size_t i = 0; i < std::size(counts.dropped); ++i)
-            live.counts.dropped[i] += counts.dropped[i];
     }
+    for (const Segment* segment : process.segments) segment->add_finished_untrusted(live.counts);
+    for (const Segment* segment : process.segments) segment->add_begun_untrusted(live.counts);
 }
 
 void fill_balance(status::Application& application, const ApplicationRow& row, const Live& live) {

@@ -7,6 +7,10 @@ std::uint64_t load(const std::uint64_t& word_untrusted) noexcept {
     return __atomic_load_n(&word_untrusted, __ATOMIC_RELAXED);
 }
 
+std::uint64_t load_acquire(const std::uint64_t& word_untrusted) noexcept {
+    return __atomic_load_n(&word_untrusted, __ATOMIC_ACQUIRE);
+}
+
 void store(std::uint64_t& word, std::uint64_t value) noexcept {
     __atomic_store_n(&word, value, __ATOMIC_RELAXED);
 }
@@ -76,32 +80,42 @@ void Segment::retire() noexcept { __atomic_store_n(&map_->daemon()->retired, 1, 
 
 ProducerCounts Segment::counts_untrusted() const noexcept {
     ProducerCounts counts;
+    add_finished_untrusted(counts);
+    add_begun_untrusted(counts);
+    return counts;
+}
+
+void Segment::add_finished_untrusted(ProducerCounts& counts) const noexcept {
+    // Acquire pairs with the client's release of `ended` and `dropped`: the `begun` that they
+    // follow is seen by whoever looks at it after this.
     for (const Lane& lane : lanes_) {
         const shm::LaneProducer& producer = *lane.view.producer;
-        const std::uint64_t written = __atomic_load_n(&producer.write_cursor, __ATOMIC_RELAXED);
-        // `begun` last: it is never behind what it has to cover.
-        counts.ended += load(producer.ended);
+        counts.ended += load_acquire(producer.ended);
         for (std::size_t i = 0; i < shm::drop_reasons_max; ++i)
-            counts.dropped[i] += load(producer.dropped[i]);
-        counts.unsampled += load(producer.unsampled);
-        counts.heap_spans += load(producer.heap_spans);
-        counts.begun += __atomic_load_n(&producer.begun, __ATOMIC_ACQUIRE);
-        const std::uint32_t word = __atomic_load_n(lane.view.lock_word, __ATOMIC_RELAXED);
-        if ((word & shm::lock_tid_mask) != 0) ++counts.lanes_claimed;
-        counts.lane_bytes += lane.view.data_bytes;
-        const std::uint64_t used = less(written, lane.cursor);
-        counts.lane_bytes_used += used < lane.view.data_bytes ? used : lane.view.data_bytes;
+            counts.dropped[i] += load_acquire(producer.dropped[i]);
     }
     const auto no_lane = static_cast<std::size_t>(shm::DropReason::no_lane);
     counts.dropped[no_lane] += map_->counter_untrusted(shm::ProcessCounter::dropped_no_lane);
-    const std::uint64_t unplaced = map_->counter_untrusted(shm::ProcessCounter::begun_no_lane);
-    counts.begun += unplaced;
-    counts.dropped[no_lane] += unplaced;
-    const std::uint64_t reclaimed = map_->counter_untrusted(shm::ProcessCounter::reclaimed_spans);
+    counts.dropped[no_lane] += map_->counter_untrusted(shm::ProcessCounter::begun_no_lane);
+    counts.dropped[dropped_reclaimed] +=
+        map_->counter_untrusted(shm::ProcessCounter::reclaimed_spans);
+}
+
+void Segment::add_begun_untrusted(ProducerCounts& counts) const noexcept {
+    for (const Lane& lane : lanes_) {
+        const shm::LaneProducer& producer = *lane.view.producer;
+        counts.begun += load(producer.begun);
+        counts.unsampled += load(producer.unsampled);
+        counts.heap_spans += load(producer.heap_spans);
+        const std::uint32_t word = __atomic_load_n(lane.view.lock_word, __ATOMIC_RELAXED);
+        if ((word & shm::lock_tid_mask) != 0) ++counts.lanes_claimed;
+        counts.lane_bytes += lane.view.data_bytes;
+        const std::uint64_t used = less(load(producer.write_cursor), lane.cursor);
+        counts.lane_bytes_used += used < lane.view.data_bytes ? used : lane.view.data_bytes;
+    }
+    counts.begun += map_->counter_untrusted(shm::ProcessCounter::begun_no_lane);
     // Spans of dead processes that nobody else can count any more: begun there, dropped here.
-    counts.begun += reclaimed;
-    counts.dropped[dropped_reclaimed] += reclaimed;
-    return counts;
+    counts.begun += map_->counter_untrusted(shm::ProcessCounter::reclaimed_spans);
 }
 
 bool Segment::died_holding() const noexcept {

@@ -28,7 +28,8 @@ struct Lane {
     bool recovered = false;
 };
 
-// Counters of the application's side, read one after the other: exact only when nothing moves.
+// Counters of the application's side, read one after the other: exact only when nothing moves, but
+// begun >= ended + dropped in every reading.
 struct ProducerCounts {
     std::uint64_t begun = 0;
     std::uint64_t ended = 0;
@@ -63,6 +64,10 @@ public:
         return scopes_.find(index);
     }
     [[nodiscard]] ProducerCounts counts_untrusted() const noexcept;
+    // Its two halves. Over all segments of a process the first comes first: a span may end on
+    // another thread, in another lane or segment, than it has begun on.
+    void add_finished_untrusted(ProducerCounts& counts) const noexcept;
+    void add_begun_untrusted(ProducerCounts& counts) const noexcept;
     // A lane word of its owner says that its thread died holding it.
     [[nodiscard]] bool died_holding() const noexcept;
     [[nodiscard]] bool drained() const noexcept;

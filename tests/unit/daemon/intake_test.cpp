@@ -4,6 +4,9 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <thread>
+
 using namespace oteld;
 using namespace oteld::daemon;
 using namespace oteld::test;
@@ -75,4 +78,27 @@ TEST_CASE("a round takes a bounded part of one user's rings, and of another's al
     CHECK(taken() > 7 << 20);
     CHECK(other.daemon_lane(0)->drained == 1);
     CHECK_FALSE(host.intake->more_waits());
+}
+
+TEST_CASE("a span that ends on another thread is never counted as ended before it has begun") {
+    Host host;
+    FakeSegment::Shape shape;
+    shape.lanes = 64;
+    FakeSegment segment(host.spool.directory, "a.ring", shape);
+    host.round();
+    std::atomic<bool> stop{false};
+    std::thread writer([&] {
+        for (std::uint64_t n = 1; !stop.load(std::memory_order_relaxed); ++n) {
+            __atomic_store_n(&segment.producer(0)->begun, n, __ATOMIC_RELAXED);
+            __atomic_store_n(&segment.producer(63)->ended, n, __ATOMIC_RELEASE);
+        }
+    });
+    bool whole = true;
+    for (int i = 0; i < 200'000; ++i) {
+        const ProducerCounts counts = host.intake->segments().front()->counts_untrusted();
+        whole = whole && counts.begun >= counts.ended;
+    }
+    stop.store(true, std::memory_order_relaxed);
+    writer.join();
+    CHECK(whole);
 }
