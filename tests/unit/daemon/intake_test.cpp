@@ -80,6 +80,19 @@ TEST_CASE("a round takes a bounded part of one user's rings, and of another's al
     CHECK_FALSE(host.intake->more_waits());
 }
 
+TEST_CASE("cursors in a segment with slots only mean nothing: it is removed with its process") {
+    Host host;
+    FakeSegment::Shape shape;
+    shape.data_bytes = 0;
+    FakeSegment segment(host.spool.directory, "a.ring", shape);
+    host.round();
+    segment.producer(0)->write_cursor = 800;
+    segment.die();
+    for (int i = 0; i < 3; ++i) host.round();
+    CHECK(host.intake->segments().empty());
+    CHECK_FALSE(std::filesystem::exists(host.spool.directory.path + "/a.ring"));
+}
+
 TEST_CASE("a span that ends on another thread is never counted as ended before it has begun") {
     Host host;
     FakeSegment::Shape shape;
