@@ -270,12 +270,30 @@ void Intake::finish_process(Process& process) {
                                                  clock_, drain_, extents);
     if (!extents.empty()) hand_over_(extents);
     if (recovery == Recovery::spool_full) return;  // The next look goes on.
+    const bool has_crashed = crashed(process);
     const auto segments = process.segments;
-    for (Segment* segment : segments) remove_segment(*segment, process);
+    for (Segment* segment : segments) remove_segment(*segment, process, has_crashed);
     spool_.rows().release(process.row);
 }
 
-void Intake::remove_segment(Segment& segment, Process& process) {
+bool Intake::crashed(const Process& process) const {
+    const auto died_holding = [](const Segment* segment) { return segment->died_holding(); };
+    if (std::none_of(process.segments.begin(), process.segments.end(), died_holding)) return false;
+    const ApplicationRow& row = spool_.rows().row(process.row);
+    if (row.recovered != 0) return true;
+    std::uint64_t begun = row.gone_begun;
+    std::uint64_t accounted = row.gone_drained + row.gone_malformed;
+    for (const std::uint64_t dropped : row.gone_dropped) accounted += dropped;
+    for (const Segment* segment : process.segments) {
+        const ProducerCounts counts = segment->counts_untrusted();
+        begun += counts.begun;
+        for (const std::uint64_t dropped : counts.dropped) accounted += dropped;
+        for (const Lane& lane : segment->lanes()) accounted += lane.drained + lane.malformed;
+    }
+    return begun > accounted;
+}
+
+void Intake::remove_segment(Segment& segment, Process& process, bool has_crashed) {
     segment.retire();
     const ProducerCounts counts = segment.counts_untrusted();
     ApplicationRow difference{};
@@ -289,7 +307,7 @@ void Intake::remove_segment(Segment& segment, Process& process) {
         difference.gone_malformed += lane.malformed;
     }
     difference.malformed = segment.abandoned();
-    difference.crashed = segment.died_holding() ? 1 : 0;
+    difference.crashed = has_crashed ? 1 : 0;
     spool_.fold_segment(process.row, segment.map().identity(), difference);
     struct stat info {};
     // By its name only if that is still this file.

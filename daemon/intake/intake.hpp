@@ -116,7 +116,10 @@ private:
                     const shm::LaneRange& range, Turn& turn);
     void look_at_processes();
     void finish_process(Process& process);
-    void remove_segment(Segment& segment, Process& process);
+    // It died holding words of lanes, and left spans open or lost some. A program that returns from
+    // main holds its words to the end as well.
+    [[nodiscard]] bool crashed(const Process& process) const;
+    void remove_segment(Segment& segment, Process& process, bool has_crashed);
 
     const shm::DirectoryHandle& directory_;
     const config::Shm settings_;

@@ -73,7 +73,7 @@ struct ApplicationRow {
     std::uint64_t pid;            // For people.
     std::uint64_t first_seen_ns;
     std::uint64_t last_seen_ns;
-    std::uint64_t crashed;  // 1: died with lane words held.
+    std::uint64_t crashed;  // 1: died with lane words held, and spans open or lost.
     char service[120];
     char executable[64];
     // Since its first span, also across daemons. Changed with each commit.

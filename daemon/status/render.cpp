@@ -199,15 +199,10 @@ void Page::applications() {
 void Page::application_remarks(Table& table, const Application& a) {
     if (a.life == Life::crashed) {
         const std::string when = clock_words(a.last_seen_ns, now_ns_);
-        const std::string text =
-            a.recovered_open + a.lost == 0
-                ? fmt::format("killed, or it crashed, at {}; no span was open", when)
-                : fmt::format(
-                      "ended at {} with spans open (killed, crashed, or it left them): {} "
-                      "recovered and exported "
-                      "as unfinished, {} lost with it",
-                      when, count_words(a.recovered_open), count_words(a.lost));
-        table.remark({text});
+        table.remark({fmt::format(
+            "ended at {} with spans open (killed, crashed, or it left them): {} recovered and "
+            "exported as unfinished, {} lost with it",
+            when, count_words(a.recovered_open), count_words(a.lost))});
     }
     if (a.not_crash_visible != 0) {
         table.remark({fmt::format("{} outgrew the crash-visible slots: were it killed while they "

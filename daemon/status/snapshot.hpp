@@ -35,8 +35,8 @@ struct ExporterShare {
 
 enum class Life : std::uint8_t {
     alive,
-    ended,    // finished normally
-    crashed,  // died with its lane words held: killed, or it crashed
+    ended,    // With nothing open or lost: finished normally, or killed between two spans.
+    crashed,  // Killed, or it crashed, or it left spans open: some were recovered or lost.
     merged,   // several ended processes of one service in one row
 };
 

@@ -1,5 +1,6 @@
 #include "daemon/intake/intake.hpp"
 
+#include "daemon/intake/intake_snapshot.hpp"
 #include "fake_host.hpp"
 
 #include <doctest/doctest.h>
@@ -31,6 +32,13 @@ void fill(FakeSegment& segment, std::uint32_t lane, const Record& record) {
                2 * record.bytes().size() <
            segment.header.data_bytes)
         segment.put(lane, record);
+}
+
+status::Application application(Host& host, std::size_t index = 0) {
+    status::Snapshot snapshot;
+    fill_intake(snapshot, *host.intake, *host.spool.spool, {});
+    REQUIRE(index < snapshot.applications.size());
+    return snapshot.applications[index];
 }
 
 }  // namespace
@@ -78,6 +86,35 @@ TEST_CASE("a round takes a bounded part of one user's rings, and of another's al
     CHECK(taken() > 7 << 20);
     CHECK(other.daemon_lane(0)->drained == 1);
     CHECK_FALSE(host.intake->more_waits());
+}
+
+TEST_CASE("a process that left by itself while it held a lane has not crashed") {
+    Host host;
+    FakeSegment segment(host.spool.directory, "a.ring");
+    segment.put(0, numbered(1));
+    segment.die();
+    for (int i = 0; i < 3; ++i) host.round();
+    REQUIRE(host.intake->segments().empty());
+    CHECK(host.row().crashed == 0);
+    CHECK(application(host).life == status::Life::ended);
+}
+
+TEST_CASE("a process that lost a span with it, or left one open, has crashed") {
+    for (const bool lost : {false, true}) {
+        Host host;
+        FakeSegment segment(host.spool.directory, "a.ring");
+        segment.put(0, numbered(1));
+        if (lost)
+            ++segment.producer(0)->begun;
+        else
+            segment.open_slot(0, 0, numbered(2));
+        segment.die();
+        for (int i = 0; i < 3; ++i) host.round();
+        REQUIRE(host.intake->segments().empty());
+        CHECK(host.row().crashed == 1);
+        CHECK(application(host).life == status::Life::crashed);
+        CHECK(application(host).lost == (lost ? 1 : 0));
+    }
 }
 
 TEST_CASE("cursors in a segment with slots only mean nothing: it is removed with its process") {
