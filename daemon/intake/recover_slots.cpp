@@ -147,6 +147,11 @@ Recovery recover_lane(const LaneRecovery& what, std::span<const OpenSlot> slots,
             drain.note_refusal(refusal);
         }
     }
+    if (what.segment.map().truncated()) {
+        // What was copied may be zeros. Nobody will ever read this file.
+        what.segment.quarantine("its file was truncated");
+        return Recovery::done;
+    }
     ExtentDraft draft;
     draft.lane = {what.segment.map().identity(), what.index};
     draft.row = what.segment.row;

@@ -130,6 +130,27 @@ TEST_CASE("cursors in a segment with slots only mean nothing: it is removed with
     CHECK_FALSE(std::filesystem::exists(host.spool.directory.path + "/a.ring"));
 }
 
+TEST_CASE("a file that is cut while open spans are copied out of it recovers none of them") {
+    Host host;
+    FakeSegment segment(host.spool.directory, "a.ring");
+    // The record's second half is on pages that will be gone; the control of its slot is not.
+    segment.open_slot(0, 5, large(1, 12000));
+    host.round();
+    segment.die();
+    REQUIRE(::ftruncate(segment.fd,
+                        static_cast<off_t>(segment.header.lanes_offset + 8192 + 4096)) == 0);
+    std::vector<Segment*> process{host.intake->segments().front().get()};
+    std::vector<ExtentRef> extents;
+    Drain drain(*host.spool.spool, *host.clock, {});
+    CHECK(recover_open_slots(process, 0, *host.spool.spool, *host.clock, drain, extents) ==
+          Recovery::done);
+    CHECK(process.front()->map().truncated());
+    CHECK(process.front()->quarantined());
+    CHECK(extents.empty());
+    CHECK(host.row().malformed == 0);
+    CHECK(host.row().drained == 0);
+}
+
 TEST_CASE("a span that ends on another thread is never counted as ended before it has begun") {
     Host host;
     FakeSegment::Shape shape;
