@@ -293,9 +293,4 @@ bool SegmentMap::owner_alive() const noexcept {
     return ::fcntl(fd_.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
-bool SegmentMap::still_named() const noexcept {
-    struct stat info {};
-    return ::fstat(fd_.get(), &info) == 0 && info.st_nlink != 0;
-}
-
 }  // namespace oteld::shm

@@ -81,8 +81,6 @@ public:
     [[nodiscard]] bool truncated() const noexcept;
     // False once no lane's lock word is held and the owner's fcntl lock is gone, or after a reboot.
     [[nodiscard]] bool owner_alive() const noexcept;
-    // False once the owner (or somebody else) has removed the file's name.
-    [[nodiscard]] bool still_named() const noexcept;
 
 private:
     SegmentMap();

@@ -21,10 +21,8 @@ public:
     explicit DirectoryWatch(const shm::DirectoryHandle& directory);
 
     // Names of ring files that may be new since the last call. At first, after an overflow and
-    // every ten seconds these are all of them.
+    // every ten seconds (every second where no inotify is to be had) these are all of them.
     [[nodiscard]] std::vector<std::string> look(Time now);
-    // False: no inotify is to be had (a limit); scans every second then.
-    [[nodiscard]] bool watching() const noexcept { return static_cast<bool>(inotify_); }
 
     // Removes what segments that were never finished have left behind: temporary names older than a
     // minute.

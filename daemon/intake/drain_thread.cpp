@@ -23,8 +23,6 @@ DaemonClock calibrated(const shm::ControlPageFile& control) {
 
 constexpr seconds anchor_interval{1};
 constexpr seconds snapshot_interval{1};
-// While something moves, so that `oteld status` is fresh.
-constexpr milliseconds snapshot_interval_busy{250};
 constexpr seconds trim_after{5};
 // Rings that never fall silent do not keep the daemon from stopping.
 constexpr seconds closing_max{3};
@@ -98,19 +96,13 @@ void DrainThread::keep_time(Time now) {
 }
 
 void DrainThread::apply_settlements() {
-    for (const Settlement& settlement : parts_.inbox.take()) {
-        settler_.apply(settlement);
-        moved_ = true;
-    }
+    for (const Settlement& settlement : parts_.inbox.take()) settler_.apply(settlement);
 }
 
 void DrainThread::take_in(Time now) {
     const bool closing = closing_.load(std::memory_order_acquire);
     if (closing) intake_.look_soon();
-    if (intake_.round(now, nap_) != 0) {
-        last_span_ = now;
-        moved_ = true;
-    }
+    if (intake_.round(now, nap_) != 0) last_span_ = now;
     if (!closing) return;
     if (rounds_since_closing_++ == 0) closing_since_ = now;
     // Two looks tell a dead process; then it has been drained and its open spans are recovered.
@@ -143,7 +135,6 @@ void DrainThread::hand_over(std::span<const ExtentRef> extents) {
 
 void DrainThread::publish_snapshot(Time now) {
     last_snapshot_ = now;
-    moved_ = false;
     auto snapshot = std::make_shared<status::Snapshot>();
     fill_intake(*snapshot, intake_, parts_.spool, parts_.workers);
     const std::lock_guard lock(mutex_);

@@ -74,7 +74,6 @@ private:
     Time last_anchor_{0};
     Time last_snapshot_{0};
     Time last_span_{0};
-    bool moved_ = false;  // Since the last snapshot.
     mutable std::mutex mutex_;
     std::shared_ptr<const status::Snapshot> snapshot_;  // Guarded by mutex_.
 };
