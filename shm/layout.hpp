@@ -38,7 +38,7 @@ enum class DropReason : std::uint32_t {
     no_lane = 5,    // The thread that ended the span could not claim a lane.
     count_
 };
-inline constexpr std::uint32_t drop_reasons_max = 8;
+inline constexpr std::uint32_t drop_reasons_max = 8;  // The daemon keeps the last to itself.
 
 // Process-wide counters in the header, written by the client. Append only.
 enum class ProcessCounter : std::uint32_t {

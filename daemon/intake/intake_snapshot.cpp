@@ -9,9 +9,10 @@ namespace {
 std::uint64_t less(std::uint64_t from, std::uint64_t what) { return from > what ? from - what : 0; }
 
 const char* drop_reason_name(std::size_t reason) {
-    static constexpr const char* names[] = {"ring_full", "too_large", "no_memory", "reentrant",
-                                            "orphaned",  "no_lane",   "reclaimed"};
-    static_assert(std::size(names) == dropped_reclaimed + 1);
+    static constexpr const char* names[] = {"ring_full", "too_large", "no_memory",
+                                            "reentrant", "orphaned",  "no_lane"};
+    static_assert(std::size(names) == static_cast<std::size_t>(shm::DropReason::count_));
+    if (reason == dropped_reclaimed) return "reclaimed";
     return reason < std::size(names) ? names[reason] : "other";
 }
 

@@ -40,9 +40,10 @@ struct ProducerCounts {
     std::uint64_t lane_bytes = 0;
     std::uint64_t lane_bytes_used = 0;
 };
-// In `dropped`, behind the reasons of lanes: dead segments that this process had to remove
-// undrained.
-inline constexpr std::size_t dropped_reclaimed = 6;
+// In `dropped`, in the last place, which no reason of lanes may take: dead segments that this
+// process had to remove undrained.
+inline constexpr std::size_t dropped_reclaimed = shm::drop_reasons_max - 1;
+static_assert(static_cast<std::size_t>(shm::DropReason::count_) <= dropped_reclaimed);
 
 class Segment {
 public:
