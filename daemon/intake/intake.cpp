@@ -86,7 +86,8 @@ void Intake::open_segment(const std::string& name) {
     }
     if (!within_caps(name, **map)) return;
     no_longer_refused(name);
-    segments_.push_back(std::make_unique<Segment>(std::move(*map), spool_, clock_,
+    TableMemory& table_memory = table_memory_[(*map)->owner()];
+    segments_.push_back(std::make_unique<Segment>(std::move(*map), spool_, clock_, table_memory,
                                                   control_generation_, settings_.recording));
     Segment& segment = *segments_.back();
     Process& process = process_of(segment);

@@ -129,6 +129,7 @@ private:
     HandOver hand_over_;
     Drain drain_;
     DirectoryWatch watch_;
+    std::unordered_map<uid_t, TableMemory> table_memory_;  // One a user; outlives the segments.
     std::vector<std::unique_ptr<Segment>> segments_;
     std::vector<std::unique_ptr<Process>> processes_;
     std::vector<RefusedFile> refused_;

@@ -23,14 +23,17 @@ bool check(TableMessage kind, std::string& message) {
     const Refusal refusal = validate_table_message(
         kind, reinterpret_cast<std::uint8_t*>(message.data()), bytes, repaired);
     message.resize(bytes);
+    message.shrink_to_fit();  // It is kept for long.
     return refusal == Refusal::none;
 }
 
 void repair(std::string& text) {
+    if (text.empty()) return;
     const std::size_t bytes = text.size();
     text.resize(bytes + utf8_slack);
     (void)repair_utf8(reinterpret_cast<std::uint8_t*>(text.data()), bytes);
     text.resize(bytes);
+    text.shrink_to_fit();
 }
 
 std::string service_name(std::string_view resource) {
@@ -52,10 +55,10 @@ std::string service_name(std::string_view resource) {
     return {};
 }
 
-template <class T>
-T& place_at(std::vector<T>& list, std::size_t index) {
-    if (list.size() <= index) list.resize(index + 1);
-    return list[index];
+constexpr std::size_t allocation_overhead = 16;
+
+std::size_t heap_of(const std::string& text) {
+    return text.capacity() <= std::string().capacity() ? 0 : text.capacity() + allocation_overhead;
 }
 
 }  // namespace
@@ -77,7 +80,10 @@ void Scopes::read(std::string_view table_untrusted) {
             ++malformed_;
             return;
         }
-        if (!read_entry(rest.substr(0, bytes))) ++malformed_;
+        if (!read_entry(rest.substr(0, bytes))) {
+            ++malformed_;
+            refused_bytes_ += bytes;
+        }
         read_bytes_ += bytes;
     }
 }
@@ -91,35 +97,55 @@ bool Scopes::read_entry(std::string_view entry_untrusted) {
     const auto kind = static_cast<shm::TableKind>(entry.kind);
     if (kind != shm::TableKind::resource && kind != shm::TableKind::scope)
         return true;  // Of the future.
-    if (entry.message_bytes > message_bytes_max) return false;
-    kept_bytes_ += entry_untrusted.size();
-    if (kept_bytes_ > bytes_max) return false;
+    const bool is_resource = kind == shm::TableKind::resource;
+    if (entry.message_bytes > message_bytes_max || refused_bytes_ > bytes_max) return false;
+    if (entry.index >= (is_resource ? shm::resources_max : shm::scopes_max)) return false;
+    // The first of an index is the one that counts.
+    if (is_resource ? resources_[entry.index] != nullptr : find(entry.index) != nullptr)
+        return true;
 
     std::string schema_url = copied(entry_untrusted.substr(sizeof entry, entry.schema_url_bytes));
     std::string message =
         copied(entry_untrusted.substr(sizeof entry + entry.schema_url_bytes, entry.message_bytes));
     repair(schema_url);
-    if (kind == shm::TableKind::resource) {
-        if (entry.index >= shm::resources_max || !check(TableMessage::resource, message))
-            return false;
-        auto& place = place_at(resources_, entry.index);
-        std::string service = service_name(message);
-        if (!place)
-            place = std::make_shared<const ResourceBytes>(
-                ResourceBytes{std::move(message), std::move(schema_url), std::move(service)});
-        return true;
-    }
-    if (entry.index >= shm::scopes_max || entry.resource >= resources_.size() ||
-        !resources_[entry.resource] || !check(TableMessage::scope, message))
+    if (is_resource) return keep_resource(entry.index, std::move(message), std::move(schema_url));
+    return keep_scope(entry, std::move(message), std::move(schema_url));
+}
+
+bool Scopes::keep_resource(std::size_t index, std::string message, std::string schema_url) {
+    if (!check(TableMessage::resource, message)) return false;
+    std::string service = service_name(message);
+    if (!charge(sizeof(ResourceBytes) + 2 * allocation_overhead + heap_of(message) +
+                heap_of(schema_url) + heap_of(service)))
         return false;
-    auto& place = place_at(scopes_, entry.index);
-    if (!place) {
-        place = std::make_unique<ScopeBytes>();
-        place->resource = resources_[entry.resource];
-        place->scope = std::move(message);
-        place->scope_schema_url = std::move(schema_url);
-        place->measure();
-    }
+    resources_[index] = std::make_shared<const ResourceBytes>(
+        ResourceBytes{std::move(message), std::move(schema_url), std::move(service)});
+    return true;
+}
+
+bool Scopes::keep_scope(const shm::TableEntry& entry, std::string message, std::string schema_url) {
+    if (entry.resource >= resources_.size() || !resources_[entry.resource] ||
+        !check(TableMessage::scope, message))
+        return false;
+    std::unique_ptr<Page>& page = pages_[entry.index / page_scopes];
+    if (!charge(sizeof(ScopeBytes) + allocation_overhead + heap_of(message) + heap_of(schema_url) +
+                (page ? 0 : sizeof(Page) + allocation_overhead)))
+        return false;
+    if (!page) page = std::make_unique<Page>();
+    auto scope = std::make_unique<ScopeBytes>();
+    scope->resource = resources_[entry.resource];
+    scope->scope = std::move(message);
+    scope->scope_schema_url = std::move(schema_url);
+    scope->measure();
+    (*page)[entry.index % page_scopes] = std::move(scope);
+    return true;
+}
+
+bool Scopes::charge(std::size_t bytes) noexcept {
+    if (bytes > bytes_max - kept_bytes_ || bytes > TableMemory::bytes_max - user_.bytes)
+        return false;
+    kept_bytes_ += bytes;
+    user_.bytes += bytes;
     return true;
 }
 

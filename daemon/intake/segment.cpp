@@ -22,8 +22,10 @@ std::uint64_t less(std::uint64_t from, std::uint64_t what) noexcept {
 }  // namespace
 
 Segment::Segment(std::unique_ptr<shm::SegmentMap> map, const Spool& spool, const DaemonClock& clock,
-                 std::uint64_t control_generation, bool recording)
-    : map_(std::move(map)), clock_(map_->header(), map_->other_boot(), clock) {
+                 TableMemory& table_memory, std::uint64_t control_generation, bool recording)
+    : map_(std::move(map)),
+      clock_(map_->header(), map_->other_boot(), clock),
+      scopes_(table_memory) {
     lanes_.resize(map_->lane_count());
     for (std::uint32_t i = 0; i < map_->lane_count(); ++i) {
         lanes_[i].view = map_->lane(i);

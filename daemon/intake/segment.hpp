@@ -50,7 +50,7 @@ public:
     // Continues each lane where the spool or the lane's own page says that an earlier daemon was.
     // Tells the client which control page is current and whether it may record.
     Segment(std::unique_ptr<shm::SegmentMap> map, const Spool& spool, const DaemonClock& clock,
-            std::uint64_t control_generation, bool recording);
+            TableMemory& table_memory, std::uint64_t control_generation, bool recording);
 
     [[nodiscard]] const shm::SegmentMap& map() const noexcept { return *map_; }
     [[nodiscard]] const shm::SegmentHeader& header() const noexcept { return map_->header(); }
