@@ -16,6 +16,7 @@ namespace oteld::daemon {
 namespace {
 
 constexpr time_t temporary_seconds_max = 60;
+constexpr std::size_t temporary_looks_max = 1000;
 
 bool is_ring(std::string_view name) { return name.ends_with(shm::ring_suffix); }
 
@@ -28,9 +29,8 @@ DirectoryWatch::DirectoryWatch(const shm::DirectoryHandle& directory)
         inotify_ = shm::UniqueFd();
 }
 
-std::vector<std::string> DirectoryWatch::look(Time now) {
-    std::vector<std::string> found;
-    bool scan = now >= next_scan_;
+std::vector<RingName> DirectoryWatch::look(Time now, bool may_scan) {
+    std::vector<RingName> found;
     alignas(inotify_event) char buffer[4096];
     while (inotify_) {
         const ssize_t bytes = ::read(inotify_.get(), buffer, sizeof buffer);
@@ -38,17 +38,19 @@ std::vector<std::string> DirectoryWatch::look(Time now) {
         for (ssize_t at = 0; at < bytes;) {
             const auto* event = reinterpret_cast<const inotify_event*>(buffer + at);
             at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
-            if ((event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) != 0) scan = true;
-            if (event->len != 0 && is_ring(event->name)) found.emplace_back(event->name);
+            if ((event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) != 0) next_scan_ = now;
+            if (event->len != 0 && is_ring(event->name)) found.push_back({event->name, 0});
         }
     }
-    if (!scan) return found;
+    if (!may_scan || now < next_scan_) return found;
     next_scan_ = now + (inotify_ ? scan_interval : Time(std::chrono::seconds(1)));
     return names(shm::ring_suffix);
 }
 
 void DirectoryWatch::clean_up() const {
-    for (const std::string& name : names(shm::temporary_suffix)) {
+    std::vector<RingName> temporary = names(shm::temporary_suffix);
+    if (temporary.size() > temporary_looks_max) temporary.resize(temporary_looks_max);
+    for (const auto& [name, inode] : temporary) {
         struct stat info {};
         if (::fstatat(directory_.fd.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) continue;
         if (!S_ISREG(info.st_mode) || ::time(nullptr) - info.st_mtime < temporary_seconds_max)
@@ -57,15 +59,16 @@ void DirectoryWatch::clean_up() const {
     }
 }
 
-std::vector<std::string> DirectoryWatch::names(const char* suffix) const {
-    std::vector<std::string> found;
+std::vector<RingName> DirectoryWatch::names(const char* suffix) const {
+    std::vector<RingName> found;
     // A descriptor of its own: closedir() takes it along, and reading moves it.
     const int fd = ::openat(directory_.fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return found;
     const std::unique_ptr<DIR, int (*)(DIR*)> listing(::fdopendir(fd), ::closedir);
     if (!listing) return found;
     while (const dirent* entry = ::readdir(listing.get()))
-        if (std::string_view(entry->d_name).ends_with(suffix)) found.emplace_back(entry->d_name);
+        if (std::string_view(entry->d_name).ends_with(suffix))
+            found.push_back({entry->d_name, entry->d_ino});
     return found;
 }
 

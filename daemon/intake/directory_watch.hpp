@@ -8,10 +8,16 @@
 #include "shm/ring_directory.hpp"
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 namespace oteld::daemon {
+
+struct RingName {
+    std::string name;
+    std::uint64_t inode = 0;  // As a listing says; 0: not from one.
+};
 
 class DirectoryWatch {
 public:
@@ -21,15 +27,16 @@ public:
     explicit DirectoryWatch(const shm::DirectoryHandle& directory);
 
     // Names of ring files that may be new since the last call. At first, after an overflow and
-    // every ten seconds (every second where no inotify is to be had) these are all of them.
-    [[nodiscard]] std::vector<std::string> look(Time now);
+    // every ten seconds (every second where no inotify is to be had) these are all of them, as soon
+    // as the caller is done with what it had: `may_scan`.
+    [[nodiscard]] std::vector<RingName> look(Time now, bool may_scan);
 
     // Removes what segments that were never finished have left behind: temporary names older than a
-    // minute.
+    // minute, so many at a time.
     void clean_up() const;
 
 private:
-    [[nodiscard]] std::vector<std::string> names(const char* suffix) const;
+    [[nodiscard]] std::vector<RingName> names(const char* suffix) const;
 
     const shm::DirectoryHandle& directory_;
     shm::UniqueFd inotify_;

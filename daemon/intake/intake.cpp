@@ -18,6 +18,10 @@ std::uint64_t realtime_ns() {
            static_cast<std::uint64_t>(now.tv_nsec);
 }
 
+std::uint64_t hash_of(const RingName& file) {
+    return std::hash<std::string>()(file.name) ^ file.inode * 0x9E3779B97F4A7C15ULL;
+}
+
 bool same_process(const Segment& a, const Segment& b) {
     return a.map().owner() == b.map().owner() &&
            std::memcmp(a.header().process_id, b.header().process_id,
@@ -53,18 +57,41 @@ std::uint64_t Intake::round(Time now, Nap& nap) {
 }
 
 void Intake::discover(Time now) {
-    for (const std::string& name : watch_.look(now)) {
-        const auto known = [&name](const auto& segment) { return segment->map().name() == name; };
-        if (std::none_of(segments_.begin(), segments_.end(), known)) open_segment(name);
+    for (RingName& file : watch_.look(now, names_.empty())) {
+        // What has just been made is looked at before what a scan found; beyond the limit it waits
+        // for the next scan.
+        if (file.inode != 0)
+            names_.push_back(std::move(file));
+        else if (names_.size() < names_max)
+            names_.push_front(std::move(file));
     }
     if (now >= next_clean_up_) {
         next_clean_up_ = now + clean_up_interval;
         watch_.clean_up();
+        no_rings_.clear();
         // What was refused is tried again with the next scan; names that are gone need no words any
         // more.
         std::erase_if(refused_, [this](const RefusedFile& file) { return !exists(file.name); });
         std::erase_if(refused_unnamed_, [this](const auto& name) { return !exists(name); });
     }
+    open_new();
+}
+
+// Anybody can fill the directory with names; that must not hold up the rings that are known.
+void Intake::open_new() {
+    for (std::size_t opens = 0; opens < round_opens_max && !names_.empty();) {
+        const RingName file = std::move(names_.front());
+        names_.pop_front();
+        if (!is_new(file)) continue;
+        open_segment(file);
+        ++opens;
+    }
+    more_waits_ = more_waits_ || !names_.empty();
+}
+
+bool Intake::is_new(const RingName& file) const {
+    return !mapped_names_.contains(file.name) &&
+           (file.inode == 0 || !no_rings_.contains(hash_of(file)));
 }
 
 bool Intake::exists(const std::string& name) const {
@@ -72,10 +99,17 @@ bool Intake::exists(const std::string& name) const {
     return ::fstatat(directory_.fd.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-void Intake::open_segment(const std::string& name) {
+void Intake::open_segment(const RingName& file) {
+    const std::string& name = file.name;
     auto map = shm::SegmentMap::open(directory_.fd.get(), name, shm::SegmentAccess::drain);
     if (!map) {
-        if (map.error().code != ErrorCode::not_found) refuse(name, map.error().message);
+        const ErrorCode code = map.error().code;
+        if (code == ErrorCode::not_found) return;
+        if (file.inode != 0 && (code == ErrorCode::corrupt || code == ErrorCode::unsupported)) {
+            if (no_rings_.size() >= no_rings_max) no_rings_.clear();
+            no_rings_.insert(hash_of(file));
+        }
+        refuse(name, map.error().message);
         return;
     }
     if (spool_.folded((*map)->identity())) {
@@ -89,6 +123,7 @@ void Intake::open_segment(const std::string& name) {
     TableMemory& table_memory = table_memory_[(*map)->owner()];
     segments_.push_back(std::make_unique<Segment>(std::move(*map), spool_, clock_, table_memory,
                                                   control_generation_, settings_.recording));
+    mapped_names_.insert(name);
     Segment& segment = *segments_.back();
     Process& process = process_of(segment);
     process.segments.push_back(&segment);
@@ -319,6 +354,7 @@ void Intake::remove_segment(Segment& segment, Process& process, bool has_crashed
         (void)::unlinkat(directory_.fd.get(), segment.map().name().c_str(), 0);
     spool_.forget_folded();
     std::erase(process.segments, &segment);
+    mapped_names_.erase(segment.map().name());
     std::erase_if(segments_, [&segment](const auto& owned) { return owned.get() == &segment; });
 }
 

@@ -14,12 +14,14 @@
 #include "daemon/intake/segment.hpp"
 
 #include <chrono>
+#include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <set>
 #include <span>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace oteld::daemon {
@@ -89,11 +91,16 @@ private:
     static constexpr Time clean_up_interval = std::chrono::seconds(60);
     static constexpr std::size_t refused_max = 64;
     static constexpr std::size_t refused_unnamed_max = 100'000;
+    static constexpr std::size_t round_opens_max = 256;
+    static constexpr std::size_t names_max = 1 << 17;
+    static constexpr std::size_t no_rings_max = 1 << 17;
     // The worst records there are take some 100 ms for that many bytes, ordinary ones 5.
     static constexpr std::uint64_t round_bytes_max = 16 << 20;
 
     void discover(Time now);
-    void open_segment(const std::string& name);
+    void open_new();
+    [[nodiscard]] bool is_new(const RingName& file) const;
+    void open_segment(const RingName& file);
     [[nodiscard]] bool within_caps(const std::string& name, const shm::SegmentMap& map);
     Process& process_of(Segment& segment);
     void ensure_row(Process& process);
@@ -134,6 +141,11 @@ private:
     std::vector<std::unique_ptr<Process>> processes_;
     std::vector<RefusedFile> refused_;
     std::set<std::string> refused_unnamed_;
+    std::deque<RingName> names_;                    // To be looked at, the newest first.
+    std::unordered_set<std::string> mapped_names_;  // Of segments_.
+    // Files that will never be rings (hashes of name and inode): not opened again until the next
+    // clean-up.
+    std::unordered_set<std::uint64_t> no_rings_;
     std::vector<UserSpans> users_;
     Time next_liveness_{0};
     Time next_clean_up_{0};

@@ -4,6 +4,7 @@
 #include "fake_host.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/inotify.h>
 
 #include <atomic>
 #include <thread>
@@ -32,6 +33,12 @@ void fill(FakeSegment& segment, std::uint32_t lane, const Record& record) {
                2 * record.bytes().size() <
            segment.header.data_bytes)
         segment.put(lane, record);
+}
+
+void junk(const TemporaryDirectory& directory, const std::string& name) {
+    const int fd = ::openat(directory.fd, name.c_str(), O_CREAT | O_RDWR, 0600);
+    REQUIRE(::write(fd, "junk", 4) == 4);
+    ::close(fd);
 }
 
 status::Application application(Host& host, std::size_t index = 0) {
@@ -128,6 +135,45 @@ TEST_CASE("cursors in a segment with slots only mean nothing: it is removed with
     for (int i = 0; i < 3; ++i) host.round();
     CHECK(host.intake->segments().empty());
     CHECK_FALSE(std::filesystem::exists(host.spool.directory.path + "/a.ring"));
+}
+
+TEST_CASE("files that are no rings are looked at once, and a few a round") {
+    Host host;
+    for (int i = 0; i < 1000; ++i) junk(host.spool.directory, "junk" + std::to_string(i) + ".ring");
+    FakeSegment segment(host.spool.directory, "a.ring");
+    segment.put(0, numbered(1));
+    const int watch = ::inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    REQUIRE(::inotify_add_watch(watch, host.spool.directory.path.c_str(), IN_OPEN) >= 0);
+    const auto opened = [&] {
+        alignas(inotify_event) char buffer[4096];
+        int files = 0;
+        ssize_t bytes = 0;
+        while ((bytes = ::read(watch, buffer, sizeof buffer)) > 0)
+            for (ssize_t at = 0; at < bytes;) {
+                const auto* event = reinterpret_cast<const inotify_event*>(buffer + at);
+                at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
+                if ((event->mask & IN_ISDIR) == 0) ++files;
+            }
+        return files;
+    };
+    host.now += std::chrono::seconds(11);
+    host.intake->round(host.now, host.nap);
+    CHECK(opened() < 500);
+    CHECK(host.nap.next(host.now) == Nap::shortest);  // There is more to look at.
+    for (int i = 0; i < 100; ++i) host.intake->round(host.now, host.nap);
+    CHECK(host.numbers() == std::multiset<std::uint64_t>{1});
+    CHECK(opened() > 500);
+    for (int i = 0; i < 100; ++i) {
+        host.now += std::chrono::milliseconds(200);  // Two scans.
+        host.intake->round(host.now, host.nap);
+    }
+    CHECK(opened() == 0);
+    // What was refused has words, of some at least, and is not refused for ever.
+    CHECK(host.intake->refused().size() == 64);
+    host.now += std::chrono::seconds(120);
+    for (int i = 0; i < 100; ++i) host.intake->round(host.now, host.nap);
+    CHECK(opened() >= 1000);
+    ::close(watch);
 }
 
 TEST_CASE("a file that is cut while open spans are copied out of it recovers none of them") {
