@@ -87,6 +87,11 @@ void Intake::open_new() {
         ++opens;
     }
     more_waits_ = more_waits_ || !names_.empty();
+    if (all_seen_ || !names_.empty()) return;
+    all_seen_ = true;
+    for (const auto& process : processes_)
+        if (process->segments.front()->scopes().first_resource() != nullptr)
+            (void)ensure_row(*process);
 }
 
 bool Intake::is_new(const RingName& file) const {
@@ -129,7 +134,7 @@ void Intake::open_segment(const RingName& file) {
     process.segments.push_back(&segment);
     process.dead = false;
     process.created_ticks = std::min(process.created_ticks, segment.clock().anchor_ticks);
-    if (process.has_row || segment.scopes().first_resource() != nullptr) ensure_row(process);
+    if (process.has_row || segment.scopes().first_resource() != nullptr) (void)ensure_row(process);
 }
 
 bool Intake::within_caps(const std::string& name, const shm::SegmentMap& map) {
@@ -183,10 +188,10 @@ Process& Intake::process_of(Segment& segment) {
     return *processes_.back();
 }
 
-void Intake::ensure_row(Process& process) {
+bool Intake::ensure_row(Process& process) {
     if (process.has_row) {
         for (Segment* segment : process.segments) segment->row = process.row;
-        return;
+        return true;
     }
     // Its first segment names it, with its first resource if it has one by now.
     Segment& segment = *process.segments.front();
@@ -199,10 +204,12 @@ void Intake::ensure_row(Process& process) {
     facts.executable = {header.executable, ::strnlen(header.executable, sizeof header.executable)};
     if (const ResourceBytes* resource = segment.scopes().first_resource())
         facts.service = resource->service;
+    if (!all_seen_ && !spool_.rows().find(facts) && spool_.rows().full()) return false;
     process.row = spool_.rows().find_or_add(facts, realtime_ns());
     process.has_row = true;
     spool_.rows().hold(process.row);
     for (Segment* each : process.segments) each->row = process.row;
+    return true;
 }
 
 std::uint64_t Intake::drain_all(Nap& nap) {
@@ -241,7 +248,10 @@ void Intake::drain_segment(Segment& segment, Process& process, Nap& nap, Turn& t
                                " contradict each other");
             break;
         }
-        if (!process.has_row) ensure_row(process);
+        if (!process.has_row && !ensure_row(process)) {
+            turn.left = true;
+            break;
+        }
         drain_lane(segment, i, process, range, turn);
         nap.drained(lane.cursor - range.from, lane.view.data_bytes);
     }
@@ -300,7 +310,7 @@ bool Intake::settled_with_the_dead() const noexcept {
 void Intake::finish_process(Process& process) {
     const auto drained = [](const Segment* segment) { return segment->drained(); };
     if (!std::all_of(process.segments.begin(), process.segments.end(), drained)) return;
-    ensure_row(process);
+    if (!ensure_row(process)) return;
     std::vector<ExtentRef> extents;
     const Recovery recovery = recover_open_slots(process.segments, process.created_ticks, spool_,
                                                  clock_, drain_, extents);

@@ -103,7 +103,9 @@ private:
     void open_segment(const RingName& file);
     [[nodiscard]] bool within_caps(const std::string& name, const shm::SegmentMap& map);
     Process& process_of(Segment& segment);
-    void ensure_row(Process& process);
+    // False: not before all rings that were there at the start have been looked at. Until then the
+    // rows of the living are not all known to be held, and none may be merged to make room.
+    bool ensure_row(Process& process);
     void refuse(const std::string& name, std::string why);
     void no_longer_refused(const std::string& name);
     [[nodiscard]] bool exists(const std::string& name) const;
@@ -151,6 +153,7 @@ private:
     Time next_clean_up_{0};
     std::size_t next_process_ = 0;        // Whose turn it is first.
     std::uint64_t round_bytes_left_ = 0;  // Of rings, as UserSpans::round_bytes_left.
+    bool all_seen_ = false;               // Every ring that was there at the start.
     bool spool_full_ = false;
     bool more_waits_ = false;
 };

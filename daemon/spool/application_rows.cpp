@@ -32,14 +32,7 @@ void set_text(Journal& journal, char (&text)[N], std::string_view value) {
 }  // namespace
 
 std::uint32_t ApplicationRows::find_or_add(const ApplicationFacts& facts, std::uint64_t now_ns) {
-    std::uint64_t id[2];
-    std::memcpy(id, facts.process_id, sizeof id);
-    for (std::uint32_t i = 0; i < application_rows_max; ++i) {
-        const ApplicationRow& row = header_.rows[i];
-        if (is(row, RowState::process) && row.uid == facts.uid && row.process_id[0] == id[0] &&
-            row.process_id[1] == id[1])
-            return i;
-    }
+    if (const auto known = find(facts)) return *known;
     const std::uint32_t index = free_row();
     ApplicationRow& row = header_.rows[index];
     if (index == overflow_row) {
@@ -54,6 +47,23 @@ std::uint32_t ApplicationRows::find_or_add(const ApplicationFacts& facts, std::u
     ledger_.clear_row(index);
     write_identity(row, facts, now_ns);
     return index;
+}
+
+std::optional<std::uint32_t> ApplicationRows::find(const ApplicationFacts& facts) const {
+    std::uint64_t id[2];
+    std::memcpy(id, facts.process_id, sizeof id);
+    for (std::uint32_t i = 0; i < application_rows_max; ++i) {
+        const ApplicationRow& row = header_.rows[i];
+        if (is(row, RowState::process) && row.uid == facts.uid && row.process_id[0] == id[0] &&
+            row.process_id[1] == id[1])
+            return i;
+    }
+    return std::nullopt;
+}
+
+bool ApplicationRows::full() const {
+    return std::none_of(header_.rows, header_.rows + overflow_row,
+                        [](const ApplicationRow& row) { return is(row, RowState::free); });
 }
 
 void ApplicationRows::write_identity(ApplicationRow& row, const ApplicationFacts& facts,

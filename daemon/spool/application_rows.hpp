@@ -11,6 +11,7 @@
 #include "daemon/spool/journal.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -29,6 +30,9 @@ public:
     ApplicationRows(SpoolHeader& header, Journal& journal, Ledger& ledger)
         : header_(header), journal_(journal), ledger_(ledger) {}
 
+    [[nodiscard]] std::optional<std::uint32_t> find(const ApplicationFacts& facts) const;
+    // Another row can only be had by merging one.
+    [[nodiscard]] bool full() const;
     // The row of this process, made if need be. Never fails: the last row takes whoever does not
     // fit.
     [[nodiscard]] std::uint32_t find_or_add(const ApplicationFacts& facts, std::uint64_t now_ns);

@@ -176,6 +176,35 @@ TEST_CASE("files that are no rings are looked at once, and a few a round") {
     ::close(watch);
 }
 
+TEST_CASE("after a restart the living keep their rows, however many others begin") {
+    Host host;
+    std::vector<std::unique_ptr<FakeSegment>> segments;
+    const auto begin = [&](std::uint32_t process) {
+        FakeSegment::Shape shape;
+        shape.lanes = 1;
+        shape.change = [process](shm::SegmentHeader& header) {
+            std::memcpy(header.process_id, &process, sizeof process);
+        };
+        // Names in no order: neither the newest nor the oldest comes first.
+        segments.push_back(std::make_unique<FakeSegment>(
+            host.spool.directory, std::to_string(process * 7919 % 1000) + ".ring", shape));
+        segments.back()->put(0, numbered(process));
+    };
+    for (std::uint32_t process = 1; process <= 255; ++process) begin(process);
+    for (int i = 0; i < 10; ++i) host.round();
+    host.settle_all();
+    REQUIRE(host.spool.spool->rows().used(254));
+    REQUIRE_FALSE(host.spool.spool->rows().used(255));
+    host.intake.reset();
+    for (std::uint32_t process = 300; process < 400; ++process) begin(process);
+    host.restart();
+    for (int i = 0; i < 10; ++i) host.round();
+    for (std::uint32_t row = 0; row < 255; ++row)
+        CHECK(host.spool.spool->rows().row(row).state ==
+              static_cast<std::uint64_t>(RowState::process));
+    CHECK(host.spool.spool->rows().row(255).drained == 100);
+}
+
 TEST_CASE("a file that is cut while open spans are copied out of it recovers none of them") {
     Host host;
     FakeSegment segment(host.spool.directory, "a.ring");
