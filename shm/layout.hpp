@@ -127,8 +127,8 @@ struct LaneProducer {
     std::uint64_t
         write_cursor;  // Monotonic. Release; pairs with the daemon's acquire in lane_reader.hpp.
     std::uint8_t reserved_0[56];
-    std::uint64_t begun;       // 64  Sampled spans started. Before the slot is published, so that
-    std::uint64_t ended;       // 72  begun >= ended + dropped + open slots at every instruction.
+    std::uint64_t begun;  // 64  Sampled spans started. Before the slot is published, so that
+    std::uint64_t ended;  // 72  begun >= ended + dropped + open slots over the lanes of a process.
     std::uint64_t unsampled;   // 80
     std::uint64_t heap_spans;  // 88  Of `begun`, those that left the slots for the heap.
     std::uint64_t dropped[drop_reasons_max];  // 96

@@ -57,13 +57,12 @@ std::uint64_t Intake::round(Time now, Nap& nap) {
 }
 
 void Intake::discover(Time now) {
-    for (RingName& file : watch_.look(now, names_.empty())) {
-        // What has just been made is looked at before what a scan found; beyond the limit it waits
-        // for the next scan.
+    for (RingName& file : watch_.look(now, listed_.empty())) {
+        // What is beyond the limit waits for the next listing.
         if (file.inode != 0)
-            names_.push_back(std::move(file));
-        else if (names_.size() < names_max)
-            names_.push_front(std::move(file));
+            listed_.push_back(std::move(file));
+        else if (fresh_.size() < fresh_max)
+            fresh_.push_back(std::move(file));
     }
     if (now >= next_clean_up_) {
         next_clean_up_ = now + clean_up_interval;
@@ -77,21 +76,27 @@ void Intake::discover(Time now) {
     open_new();
 }
 
-// Anybody can fill the directory with names; that must not hold up the rings that are known.
+// Anybody can fill the directory with names, or make and remove one after the other: that must hold
+// up neither the rings that are known nor, for long, new ones.
 void Intake::open_new() {
-    for (std::size_t opens = 0; opens < round_opens_max && !names_.empty();) {
-        const RingName file = std::move(names_.front());
-        names_.pop_front();
-        if (!is_new(file)) continue;
-        open_segment(file);
-        ++opens;
-    }
-    more_waits_ = more_waits_ || !names_.empty();
-    if (all_seen_ || !names_.empty()) return;
+    open_some(fresh_);
+    open_some(listed_);
+    more_waits_ = more_waits_ || !fresh_.empty() || !listed_.empty();
+    if (all_seen_ || !listed_.empty()) return;
     all_seen_ = true;
     for (const auto& process : processes_)
         if (process->segments.front()->scopes().first_resource() != nullptr)
             (void)ensure_row(*process);
+}
+
+void Intake::open_some(std::deque<RingName>& names) {
+    for (std::size_t opens = 0; opens < round_opens_max && !names.empty();) {
+        const RingName file = std::move(names.front());
+        names.pop_front();
+        if (!is_new(file)) continue;
+        open_segment(file);
+        ++opens;
+    }
 }
 
 bool Intake::is_new(const RingName& file) const {

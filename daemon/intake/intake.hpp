@@ -91,14 +91,15 @@ private:
     static constexpr Time clean_up_interval = std::chrono::seconds(60);
     static constexpr std::size_t refused_max = 64;
     static constexpr std::size_t refused_unnamed_max = 100'000;
-    static constexpr std::size_t round_opens_max = 256;
-    static constexpr std::size_t names_max = 1 << 17;
+    static constexpr std::size_t round_opens_max = 128;  // Of each of the two lists.
+    static constexpr std::size_t fresh_max = 1 << 14;
     static constexpr std::size_t no_rings_max = 1 << 17;
     // The worst records there are take some 100 ms for that many bytes, ordinary ones 5.
     static constexpr std::uint64_t round_bytes_max = 16 << 20;
 
     void discover(Time now);
     void open_new();
+    void open_some(std::deque<RingName>& names);
     [[nodiscard]] bool is_new(const RingName& file) const;
     void open_segment(const RingName& file);
     [[nodiscard]] bool within_caps(const std::string& name, const shm::SegmentMap& map);
@@ -143,7 +144,8 @@ private:
     std::vector<std::unique_ptr<Process>> processes_;
     std::vector<RefusedFile> refused_;
     std::set<std::string> refused_unnamed_;
-    std::deque<RingName> names_;                    // To be looked at, the newest first.
+    std::deque<RingName> fresh_;                    // To be looked at: made a moment ago ...
+    std::deque<RingName> listed_;                   // ... and what the last listing found.
     std::unordered_set<std::string> mapped_names_;  // Of segments_.
     // Files that will never be rings (hashes of name and inode): not opened again until the next
     // clean-up.
