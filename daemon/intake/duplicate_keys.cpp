@@ -17,6 +17,13 @@ struct Piece {
     bool keep;
 };
 
+// Most keys differ in their first eight bytes or in size, and integers are cheap to compare.
+struct Place {
+    std::uint64_t prefix;
+    std::uint32_t size;
+    std::uint32_t index;  // Of the piece.
+};
+
 std::string_view key_of(std::string_view key_value) {
     shm::FieldReader fields(key_value);
     shm::WireField field;
@@ -40,18 +47,39 @@ std::vector<Piece> attributes_of(std::string_view body) {
     return pieces;
 }
 
+std::uint64_t prefix_of(std::string_view key) {
+    std::uint64_t prefix = 0;
+    key.copy(reinterpret_cast<char*>(&prefix), sizeof prefix);
+    return prefix;
+}
+
+std::vector<Place> sorted(const std::vector<Piece>& pieces) {
+    std::vector<Place> places;
+    places.reserve(pieces.size());
+    for (const Piece& piece : pieces)
+        places.push_back({prefix_of(piece.key), static_cast<std::uint32_t>(piece.key.size()),
+                          static_cast<std::uint32_t>(places.size())});
+    std::sort(places.begin(), places.end(), [&](const Place& a, const Place& b) {
+        if (a.prefix != b.prefix) return a.prefix < b.prefix;
+        if (a.size != b.size) return a.size < b.size;
+        const int order =
+            a.size <= sizeof a.prefix ? 0 : pieces[a.index].key.compare(pieces[b.index].key);
+        return order != 0 ? order < 0 : a.index < b.index;
+    });
+    return places;
+}
+
 }  // namespace
 
 std::size_t remove_duplicate_keys(std::uint8_t* body, std::size_t bytes, std::uint32_t& removed) {
     auto pieces = attributes_of({reinterpret_cast<const char*>(body), bytes});
     if (pieces.size() > duplicate_keys_attributes_max) return bytes;
-    std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) {
-        return a.key != b.key ? a.key < b.key : a.begin < b.begin;
-    });
-    for (std::size_t i = 0; i + 1 < pieces.size(); ++i)
-        pieces[i].keep = pieces[i].key != pieces[i + 1].key;
-    std::sort(pieces.begin(), pieces.end(),
-              [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
+    // Equal keys side by side, in the order in which they were set.
+    const std::vector<Place> places = sorted(pieces);
+    for (std::size_t i = 0; i + 1 < places.size(); ++i) {
+        Piece& piece = pieces[places[i].index];
+        piece.keep = piece.key != pieces[places[i + 1].index].key;
+    }
 
     std::size_t to = 0;
     std::size_t from = 0;

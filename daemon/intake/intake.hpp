@@ -94,7 +94,8 @@ private:
     static constexpr std::size_t round_opens_max = 128;  // Of each of the two lists.
     static constexpr std::size_t fresh_max = 1 << 14;
     static constexpr std::size_t no_rings_max = 1 << 17;
-    // The worst records there are take some 100 ms for that many bytes, ordinary ones 5.
+    // The worst records there are (of duplicate keys alone) take half a second or a whole one for
+    // that many bytes, ordinary ones 5 ms.
     static constexpr std::uint64_t round_bytes_max = 16 << 20;
 
     void discover(Time now);
