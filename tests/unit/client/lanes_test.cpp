@@ -8,7 +8,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -17,6 +16,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <set>
 #include <thread>
@@ -270,6 +270,7 @@ TEST_CASE(
             }
         });
         std::vector<std::thread> writers;
+        writers.reserve(threads);
         for (int t = 0; t < threads; ++t) {
             writers.emplace_back([] {
                 std::vector<Span> held;
@@ -401,6 +402,7 @@ TEST_CASE("hundreds of threads stay within the cap, and what finds no lane is no
         std::atomic<int> done{0};
         std::atomic<bool> leave{false};
         std::vector<std::thread> all;
+        all.reserve(threads);
         for (int t = 0; t < threads; ++t) {
             all.emplace_back([&] {
                 (void)test_tracer().span("s");

@@ -228,6 +228,7 @@ TEST_CASE("on a full tmpfs what begins on threads without a lane is counted, spa
         std::atomic<int> done{0};
         std::atomic<bool> leave{false};
         std::vector<std::thread> all;
+        all.reserve(threads);
         for (int t = 0; t < threads; ++t) {
             all.emplace_back([&, t] {
                 // Scopes that are new to a process whose lanes are taken, and known ones.
