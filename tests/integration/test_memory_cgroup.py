@@ -189,7 +189,7 @@ def test_the_cap_holds_while_a_daemon_drains(daemon, group, ring_dir):
 
 
 def test_near_the_limit_there_is_no_ring_and_nobody_is_killed(daemon, group, ring_dir):
-    """From far to near: rings of a full share, then fewer, then none."""
+    """From far to near: rings of up to a full share, then none."""
     def service(free):
         return f"{free >> 20} MiB free"
     sizes = []
@@ -206,8 +206,10 @@ def test_near_the_limit_there_is_no_ring_and_nobody_is_killed(daemon, group, rin
                 daemon.start(config({"nop": {}}))
                 assert_balanced(wait_at_rest(daemon, service(free)))
                 assert daemon.stop() == 0
-    assert SHARE // 4 < sizes[0] <= SHARE
-    assert sizes == sorted(sizes, reverse=True) and sizes[-1] == 0, sizes
+    assert SHARE // 4 < sizes[0] and max(sizes) <= SHARE, sizes
+    # Which lanes grow is chance while there is room. Once there is none, nearer to the limit there is none either.
+    none_from = sizes.index(0)
+    assert not any(sizes[none_from:]), sizes
 
 
 def test_memory_that_files_have_is_free_for_rings(daemon, group, ring_dir, tmp_path):
