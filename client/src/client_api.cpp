@@ -23,5 +23,6 @@ bool force_flush(std::chrono::nanoseconds timeout) noexcept {
 }
 
 std::uint64_t spans_dropped() noexcept { return sdk::dropped(); }
+std::uint64_t spans_without_lane() noexcept { return sdk::dropped_without_lane(); }
 
 }  // namespace oteld

@@ -625,4 +625,13 @@ std::uint64_t dropped() noexcept {
     return total;
 }
 
+std::uint64_t dropped_without_lane() noexcept {
+    Process* process = this_process();
+    const shm::SegmentHeader* header =
+        process == nullptr ? nullptr : process->counters.load(std::memory_order_acquire);
+    if (header == nullptr) return 0;
+    const auto counter = static_cast<std::uint32_t>(shm::ProcessCounter::begun_no_lane);
+    return __atomic_load_n(&header->counters[counter], __ATOMIC_RELAXED);
+}
+
 }  // namespace oteld::sdk

@@ -140,6 +140,7 @@ extern thread_local constinit Thread this_thread __attribute__((tls_model("initi
 void wake_daemon(Process& process) noexcept;
 bool flush(std::uint64_t timeout_ns) noexcept;
 [[nodiscard]] std::uint64_t dropped() noexcept;
+[[nodiscard]] std::uint64_t dropped_without_lane() noexcept;  // Part of it.
 
 // What a program wants of its rings; absent: the default.
 struct RingWishes {

@@ -174,16 +174,24 @@ int load_command(const LoadOptions& options) {
     const Totals totals = run_workers(options, tracer, progress, start, open);
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     const std::uint64_t dropped = spans_dropped();
-    if (totals.not_recorded != 0) {
+    const std::uint64_t without_lane = spans_without_lane();
+    const std::uint64_t unseen = totals.not_recorded - without_lane;  // Nobody counted these.
+    if (unseen != 0) {
         std::fprintf(stderr,
                      "oteld load: %llu spans were not recorded: there is no ring directory (start "
                      "`oteld run`, see OTELD_DIR) or the sampler said no\n",
-                     static_cast<unsigned long long>(totals.not_recorded));
+                     static_cast<unsigned long long>(unseen));
+    }
+    if (without_lane != 0) {
+        std::fprintf(stderr,
+                     "oteld load: %llu spans were dropped at their start: there was no room for "
+                     "rings for all %u threads (a memory limit, or a full ring directory)\n",
+                     static_cast<unsigned long long>(without_lane), options.threads);
     }
     std::printf(
         "{\"started\":%llu,\"ended\":%llu,\"dropped\":%llu,\"open\":%llu,\"seconds\":%.3f}\n",
-        static_cast<unsigned long long>(totals.started - totals.not_recorded),
-        static_cast<unsigned long long>(totals.ended - dropped),
+        static_cast<unsigned long long>(totals.started - unseen),
+        static_cast<unsigned long long>(totals.ended - (dropped - without_lane)),
         static_cast<unsigned long long>(dropped), static_cast<unsigned long long>(totals.open),
         seconds);
     std::fflush(stdout);

@@ -176,6 +176,17 @@ def test_rings_take_a_sixteenth_of_the_limit(daemon, group, ring_dir):
     assert row["dropped"] == {"ring_full": printed["dropped"]}
 
 
+def test_threads_without_a_lane_are_counted(daemon, group, ring_dir):
+    """The share has no lane for each of so many threads; what `oteld load` says and what the daemon says agree."""
+    printed = flood(daemon, group, "crowd", threads=120, spans=24_000, rate=24_000)
+    assert printed["started"] == 24_000 == printed["ended"] + printed["dropped"]
+    daemon.start(config({"nop": {}}))
+    status = wait_at_rest(daemon, "crowd")
+    assert_balanced(status, {"crowd": printed})
+    row, = status["applications"]
+    assert row["dropped"]["no_lane"] > 0 and sum(row["dropped"].values()) == printed["dropped"]
+
+
 def test_the_cap_holds_while_a_daemon_drains(daemon, group, ring_dir):
     daemon.start(config({"nop": {}}))
     sizes = []

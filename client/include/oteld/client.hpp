@@ -105,5 +105,8 @@ __attribute__((visibility("default"))) bool force_flush(std::chrono::nanoseconds
 // Spans of this process that were dropped since it started (or since its fork), for whatever
 // reason; `oteld status` shows the reasons.
 __attribute__((visibility("default"))) std::uint64_t spans_dropped() noexcept;
+// Of these, the ones that were dropped when they started, as their thread found no lane (cap,
+// memory limit, full file system): their recording() was false.
+__attribute__((visibility("default"))) std::uint64_t spans_without_lane() noexcept;
 
 }  // namespace oteld
