@@ -1,10 +1,10 @@
 // The one interface behind which each destination lives, and the view of spans that it is given.
 //
 // Used by: daemon/batch (calls it), one class per destination (implements it), modules (create it).
-// Threads: `send` is called by one thread of the daemon at a time per exporter object; `stop` from
-// any thread. An exporter never retries, never queues, never counts: it makes one request and says
-// how it ended. Retry, queueing and the ledger are decided outside (delivery.hpp, daemon/batch),
-// the same for all.
+// Threads: `send` is called by one thread of the daemon at a time per exporter object; `cancel`
+// from any thread. An exporter never retries, never queues, never counts: it makes one request and
+// says how it ended. Retry, queueing and the ledger are decided outside (delivery.hpp,
+// daemon/batch), the same for all.
 #pragma once
 
 #include "config/result.hpp"

@@ -23,7 +23,9 @@ TraceStoreBounds::TraceStoreBounds(Sqlite& db, const config::TraceStore& setting
                    "DELETE FROM spans WHERE id IN "
                    "(SELECT id FROM spans WHERE trace = ? ORDER BY id LIMIT ?) "
                    "RETURNING origin, error, unfinished"),
-      note_pruned_(db, note_pruned_sql),
+      note_pruned_(db,
+                   "UPDATE traces SET spans = spans - ?1, pruned = pruned + ?1, "
+                   "errors = errors - ?2, unfinished = unfinished - ?3 WHERE id = ?4"),
       drop_trace_(db, "DELETE FROM traces WHERE id = ?"),
       drop_services_(db, "DELETE FROM trace_services WHERE trace = ?"),
       count_origin_(db, count_origin_sql),

@@ -61,10 +61,7 @@ CREATE TABLE spans(
   UNIQUE(trace, span_id));
 )sql";
 
-// Counts that writing and pruning both keep.
+// A count that writing and pruning both keep.
 inline constexpr char count_origin_sql[] = "UPDATE origins SET spans = spans + ? WHERE id = ?";
-inline constexpr char note_pruned_sql[] =
-    "UPDATE traces SET spans = spans - ?1, pruned = pruned + ?1, errors = errors - ?2, "
-    "unfinished = unfinished - ?3 WHERE id = ?4";
 
 }  // namespace oteld::exporters

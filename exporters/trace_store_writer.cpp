@@ -41,7 +41,9 @@ TraceStoreWriter::TraceStoreWriter(Sqlite& db)
                   "UPDATE traces SET has_root = ?1, name_start_ns = ?2, name = ?3, service = ?4 "
                   "WHERE id = ?5 "
                   "AND (?1 > has_root OR (?1 = has_root AND ?2 < name_start_ns))"),
-      note_pruned_(db, note_pruned_sql),
+      give_way_(db,
+                "UPDATE traces SET spans = spans - 1, errors = errors - ?1, "
+                "unfinished = unfinished - 1 WHERE id = ?2"),
       add_service_(db, "INSERT OR IGNORE INTO trace_services(trace, service) VALUES(?, ?)"),
       add_span_(db,
                 "INSERT INTO spans(trace, span_id, parent_id, origin, service, name, start_ns, "
@@ -136,7 +138,7 @@ bool TraceStoreWriter::replaces(const shm::Span& span, std::string_view message,
     }
     if (is_unfinished(span)) return false;
     drop_span_.reset().bind(row).execute();
-    note_pruned_.reset().bind(1).bind(was_error ? 1 : 0).bind(1).bind(trace.row).execute();
+    give_way_.reset().bind(was_error ? 1 : 0).bind(trace.row).execute();
     origin_spans_[origin] -= 1;
     return !db_.failed();
 }

@@ -53,7 +53,7 @@ private:
 
     Sqlite& db_;
     SqliteStatement find_origin_, add_origin_, count_origin_;
-    SqliteStatement find_trace_, add_trace_, update_trace_, name_trace_, note_pruned_;
+    SqliteStatement find_trace_, add_trace_, update_trace_, name_trace_, give_way_;
     SqliteStatement add_service_;
     SqliteStatement add_span_, find_span_, drop_span_;
     std::unordered_map<std::string, Origin> origins_;  // By everything that makes a run's origin.

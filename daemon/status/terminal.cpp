@@ -15,6 +15,7 @@ namespace oteld::status {
 namespace {
 
 constexpr std::size_t width_default = 100;
+constexpr std::size_t rows_default = 24;
 constexpr std::size_t width_max = 400;
 
 volatile sig_atomic_t interrupted = 0;
@@ -117,7 +118,10 @@ Screen::~Screen() {
     if (changed_) tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_);
 }
 
-std::size_t Screen::rows() { return std::max<std::size_t>(window().ws_row, 4); }
+std::size_t Screen::rows() {
+    const std::size_t rows = window().ws_row;
+    return rows == 0 ? rows_default : rows;
+}
 
 std::string Screen::keys() {
     char typed[64];

@@ -87,6 +87,7 @@ TEST_CASE("a finished span takes the place of the unfinished one that was recove
     CHECK(traces[0].spans == 1);
     CHECK(traces[0].unfinished == 0);
     CHECK(traces[0].errors == 0);
+    CHECK(traces[0].pruned == 0);
 }
 
 TEST_CASE("a trace is named after its root, whenever that comes in") {
