@@ -146,21 +146,24 @@ shm::SlotControl* allocate(std::size_t bytes) noexcept {
 
 constexpr std::size_t heap_bytes_first = 32 << 10;
 
+// Several fields in one store, the first in the lowest bits.
+void put_word(void* at, std::uint64_t word) noexcept { std::memcpy(at, &word, sizeof word); }
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+
 void put_start(SpanRecord& record, const abi::Start& options, const Scope& scope,
                const abi::Context& parent, const Identity& own) noexcept {
     std::uint8_t flags = detail::record_parent_known;
     if (own.has_parent && parent.remote != 0) flags |= detail::record_parent_remote;
-    record.prefix = {0, static_cast<std::uint8_t>(detail::RecordType::span), flags,
-                     sizeof(SpanRecord)};
+    put_word(&record.prefix, static_cast<std::uint64_t>(detail::RecordType::span) << 32 |
+                                 std::uint64_t{flags} << 40 | sizeof(SpanRecord) << 48);
     std::memcpy(record.trace_id, own.trace, sizeof record.trace_id);
     std::memcpy(record.span_id, &own.span, sizeof record.span_id);
     std::memcpy(record.parent_id, &own.parent, sizeof record.parent_id);
     record.end = 0;
-    record.kind_status = static_cast<std::uint8_t>(
-        options.kind - 1U < 5U ? options.kind : 1U);  // The daemon refuses others.
-    record.trace_flags = own.flags;
-    record.scope = static_cast<std::uint16_t>(scope.index.load(std::memory_order_relaxed));
-    record.body_bytes = 0;
+    const std::uint32_t kind = options.kind - 1U < 5U ? options.kind : 1U;  // Others are refused.
+    const std::uint32_t index = scope.index.load(std::memory_order_relaxed);
+    put_word(&record.kind_status, kind | std::uint64_t{own.flags} << 8 |
+                                      static_cast<std::uint64_t>(index & 0xFFFFU) << 16);
 }
 
 bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept;

@@ -55,56 +55,65 @@ const void* scope(const abi::ScopeInfo* info) noexcept {
 
 const abi::Context* current() noexcept { return &this_thread.current; }
 
-// What attach() writes into the reserved bytes of a context: its place in its thread's stack of
-// contexts.
-struct Place {
-    std::uint32_t thread;  // Part of the address of its Thread.
-    std::uint16_t depth;
-};
+// A context word by word: it was written in words a moment ago, and a wider load behind them would
+// wait until they are in the cache. As atomics, since the compiler makes wide copies of plain words.
+enum ContextWord : std::size_t { trace_id_first, trace_id_last, span_id, flags, trace_state };
+static_assert(sizeof(abi::Context) == 5 * 8);
 
-Place place_of(const abi::Context& context) noexcept {
-    Place place{};
-    std::memcpy(&place.thread, context.reserved, sizeof place.thread);
-    std::memcpy(&place.depth, context.reserved + sizeof place.thread, sizeof place.depth);
-    return place;
+using Word [[gnu::may_alias]] = std::uint64_t;
+std::uint64_t get(const abi::Context& context, ContextWord word) noexcept {
+    return __atomic_load_n(reinterpret_cast<const Word*>(&context) + word, __ATOMIC_RELAXED);
+}
+void put(abi::Context& context, ContextWord word, std::uint64_t value) noexcept {
+    __atomic_store_n(reinterpret_cast<Word*>(&context) + word, value, __ATOMIC_RELAXED);
+}
+[[gnu::always_inline]] inline void copy(const abi::Context& from, abi::Context& to,
+                                        std::uint64_t new_flags) noexcept {
+    put(to, trace_id_first, get(from, trace_id_first));
+    put(to, trace_id_last, get(from, trace_id_last));
+    put(to, span_id, get(from, span_id));
+    put(to, flags, new_flags);
+    put(to, trace_state, get(from, trace_state));
 }
 
-void set_place(abi::Context& context, Place place) noexcept {
-    std::memcpy(context.reserved, &place.thread, sizeof place.thread);
-    std::memcpy(context.reserved + sizeof place.thread, &place.depth, sizeof place.depth);
-}
+// What attach() writes into the reserved bytes of a context, behind flags and remote: its place in
+// its thread's stack of contexts. 32 bits of the address of its Thread, then 16 bits of depth.
+constexpr std::uint64_t flags_mask = 0xFFFF;
+constexpr unsigned thread_shift = 16;
+constexpr unsigned depth_shift = 48;
 
-std::uint32_t tag_of(const Thread& thread) noexcept {
-    return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&thread) >> 4);
+std::uint64_t place(const Thread& thread, std::uint64_t depth) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(&thread) >> 4;
+    return (address & 0xFFFFFFFFU) << thread_shift | depth << depth_shift;
 }
 
 void attach(const abi::Context* context, abi::Context* previous) noexcept {
     Thread& thread = this_thread;
-    abi::Context next = *context;
-    abi::retain(next.trace_state);
-    const auto depth = place_of(thread.current).depth;
-    *previous = thread.current;
-    set_place(*previous, {tag_of(thread), depth});
-    set_place(next, {tag_of(thread), static_cast<std::uint16_t>(depth + 1)});
-    thread.current = next;
+    abi::retain(context->trace_state);
+    const std::uint64_t before = get(thread.current, flags);
+    const std::uint64_t depth = before >> depth_shift;
+    copy(thread.current, *previous, (before & flags_mask) | place(thread, depth));
+    copy(*context, thread.current,
+         (get(*context, flags) & flags_mask) | place(thread, depth + 1));
 }
 
 // Out of order: what was attached above goes too, and when its turn comes it is gone already. On
 // another thread: that one's context is left alone.
 void detach(const abi::Context* attached, abi::Context* previous) noexcept {
     Thread& thread = this_thread;
-    const Place before = place_of(*previous);
-    const std::uint32_t depth = place_of(thread.current).depth;
-    const bool mine = before.thread == tag_of(thread) && depth > before.depth;
-    const bool innermost =
-        mine && depth == before.depth + 1U &&
-        std::memcmp(thread.current.span_id, attached->span_id, sizeof attached->span_id) == 0;
+    const std::uint64_t before = get(*previous, flags);
+    const std::uint64_t depth = get(thread.current, flags) >> depth_shift;
+    const std::uint64_t depth_before = before >> depth_shift;
+    const bool mine =
+        (before & ~flags_mask) == place(thread, depth_before) && depth > depth_before;
+    const bool innermost = mine && depth == depth_before + 1 &&
+                           get(thread.current, span_id) == get(*attached, span_id);
     if (!innermost) {
         if (Process* process = this_process()) process->count(shm::ProcessCounter::misuses);
     }
     // Replaced first and let go of then: a signal handler must not find a trace state that is gone.
     abi::TraceState* unused = mine ? thread.current.trace_state : previous->trace_state;
-    if (mine) thread.current = *previous;
+    if (mine) copy(*previous, thread.current, before);
     previous->trace_state = nullptr;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     abi::release(unused);

@@ -99,13 +99,7 @@ inline SpanContext current() noexcept {
 class ContextScope {
 public:
     ContextScope() noexcept = default;
-    explicit ContextScope(const abi::Context& context) noexcept {
-        const abi::Table* table = abi::client();
-        if (table == nullptr) return;
-        attached_ = context;
-        table->attach(&context, &previous_);
-        active_ = true;
-    }
+    explicit ContextScope(const abi::Context& context) noexcept { attach(context); }
     ContextScope(ContextScope&& other) noexcept
         : attached_(other.attached_),
           previous_(other.previous_),
@@ -121,12 +115,20 @@ public:
     }
     ~ContextScope() { detach(); }
 
+    // Of one that has nothing attached yet.
+    void attach(const abi::Context& context) noexcept {
+        const abi::Table* table = abi::client();
+        if (table == nullptr) return;
+        std::memcpy(attached_.span_id, context.span_id, sizeof attached_.span_id);
+        table->attach(&context, &previous_);
+        active_ = true;
+    }
     void detach() noexcept {
         if (std::exchange(active_, false)) abi::client()->detach(&attached_, &previous_);
     }
 
 private:
-    abi::Context attached_{};  // Ids only are compared; its trace state is not ours.
+    abi::Context attached_{};  // Its span id: that is what is compared.
     abi::Context previous_{};
     bool active_ = false;
 };

@@ -199,8 +199,7 @@ private:
 class ScopedSpan : public Span {
 public:
     ScopedSpan() noexcept = default;
-    explicit ScopedSpan(Span&& span) noexcept
-        : Span(std::move(span)), exceptions_(std::uncaught_exceptions()), scope_(raw().context) {}
+    explicit ScopedSpan(Span&& span) noexcept : Span(std::move(span)) { make_current(); }
     ScopedSpan(ScopedSpan&&) noexcept = default;
     ScopedSpan& operator=(ScopedSpan&& other) noexcept {
         if (this != &other) {
@@ -221,6 +220,12 @@ public:
     }
 
 private:
+    friend class Tracer;  // Starts it in place: a span that has just started is slow to move.
+    void make_current() noexcept {
+        exceptions_ = std::uncaught_exceptions();
+        scope_.attach(raw().context);
+    }
+
     int exceptions_ = 0;
     ContextScope scope_;
 };

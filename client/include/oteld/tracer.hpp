@@ -55,17 +55,17 @@ public:
     template <class... Options>
     [[nodiscard]] ScopedSpan scope(std::string_view name,
                                    const Options&... options) const noexcept {
-        return ScopedSpan(start(name, nullptr, 0, options...));
+        return scoped(name, nullptr, 0, options...);
     }
     template <class... Options>
     [[nodiscard]] ScopedSpan scope(std::string_view name, Attributes attributes,
                                    const Options&... options) const noexcept {
-        return ScopedSpan(start(name, attributes.begin(), attributes.size(), options...));
+        return scoped(name, attributes.begin(), attributes.size(), options...);
     }
     template <class Option, class = std::enable_if_t<!std::is_same_v<Option, Attributes>>>
     [[nodiscard]] ScopedSpan scope(std::string_view name, const Option& option,
                                    Attributes attributes) const noexcept {
-        return ScopedSpan(start(name, attributes.begin(), attributes.size(), option));
+        return scoped(name, attributes.begin(), attributes.size(), option);
     }
 
     // The general form, for wrappers: a parent of null means the current one.
@@ -73,23 +73,39 @@ public:
     [[gnu::always_inline]] Span start(std::string_view name, const Attribute* first,
                                       std::size_t count, const Options&... options) const noexcept {
         Span span;
-        const abi::Table* table = abi::client();
-        if (table == nullptr || scope_ == nullptr) return span;
-        abi::Start start{scope_, name.data(), name.size(), nullptr, 0, 0, 0};
-        (apply(start, options), ...);
-        abi::Span& raw = span.raw();
-        table->start(&raw, &start);
-        if (raw.record != nullptr) {
-            for (std::size_t i = 0; i < count; ++i)
-                detail::set_any(raw, first[i].key, first[i].value);
-            (add(raw, options), ...);
-            abi::publish(raw);  // Crash recovery sees the span from here on, with all that it was
-                                // started with.
-        }
+        start_in(span, name, first, count, options...);
         return span;
     }
 
 private:
+    template <class... Options>
+    [[gnu::always_inline]] ScopedSpan scoped(std::string_view name, const Attribute* first,
+                                             std::size_t count,
+                                             const Options&... options) const noexcept {
+        ScopedSpan span;
+        start_in(span, name, first, count, options...);
+        span.make_current();
+        return span;
+    }
+
+    // Into a span that is empty yet.
+    template <class... Options>
+    [[gnu::always_inline]] void start_in(Span& span, std::string_view name, const Attribute* first,
+                                         std::size_t count,
+                                         const Options&... options) const noexcept {
+        const abi::Table* table = abi::client();
+        if (table == nullptr || scope_ == nullptr) return;
+        abi::Start start{scope_, name.data(), name.size(), nullptr, 0, 0, 0};
+        (apply(start, options), ...);
+        abi::Span& raw = span.raw();
+        table->start(&raw, &start);
+        if (raw.record == nullptr) return;
+        for (std::size_t i = 0; i < count; ++i) detail::set_any(raw, first[i].key, first[i].value);
+        (add(raw, options), ...);
+        // Crash recovery sees the span from here on, with all that it was started with.
+        abi::publish(raw);
+    }
+
     static inline constexpr abi::Context no_parent{};
     static void apply(abi::Start& start, Kind kind) noexcept {
         start.kind = static_cast<std::uint32_t>(kind);
