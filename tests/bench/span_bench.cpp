@@ -116,6 +116,14 @@ inline std::uint64_t clock_reading() {
         .set("customer", customer);
 }
 
+[[gnu::noinline]] void header_start(int i, std::string_view customer) {
+    auto span = bench_tracer.span("checkout", {{"order.id", "A-12345"},
+                                               {"lines", i},
+                                               {"total", 12.5 + i},
+                                               {"ok", true},
+                                               {"customer", customer}});
+}
+
 const oteld_tracer c_tracer = oteld_get_tracer(OTELD_STR("bench"), OTELD_STR("1"), OTELD_STR(""));
 
 [[gnu::noinline]] void c_span(int i, std::string_view customer) {
@@ -210,6 +218,7 @@ int main(int count, char** arguments) {
         {"header 0 attributes", header_span_empty},
         {"header 10 attributes", header_span_ten},
         {"header 5 attributes, current", header_scope},
+        {"header 5 attributes, at the start", header_start},
         {"unsampled", unsampled_span},
     };
     for (const auto& one : cases) {

@@ -95,6 +95,20 @@ public:
     Scalar(const T& text) noexcept
         : Scalar(std::string_view(text)) {}  // NOLINT(google-explicit-constructor)
 
+    // Calls `plain` with the bool, std::int64_t, double or std::string_view that this is, else
+    // `other`.
+    template <class Plain, class Other>
+    [[gnu::always_inline]] void visit(Plain plain, Other other) const noexcept {
+        switch (kind_) {
+            case Kind::boolean: return plain(integer_ != 0);
+            case Kind::integer: return plain(static_cast<std::int64_t>(integer_));
+            case Kind::real: return plain(real_);
+            case Kind::string:
+                return plain(std::string_view(static_cast<const char*>(data_), size_));
+            default: return other();
+        }
+    }
+
     // Bytes of the AnyValue message, and the message itself. `limit`: characters or bytes kept of
     // each text.
     [[nodiscard]] inline std::size_t encoded_bytes(std::uint32_t limit,
