@@ -181,7 +181,7 @@ void put_name(abi::Span& span, const abi::Start& options) noexcept {
     if (__builtin_expect(name_bytes < 128, 1)) {
         span.cursor[0] = wire::tag(5, wire::bytes_type);
         span.cursor[1] = static_cast<std::uint8_t>(name_bytes);
-        span.cursor = wire::put_raw(span.cursor + 2, options.name, name_bytes);
+        span.cursor = wire::put_short(span.cursor + 2, options.name, name_bytes);
     } else {
         span.cursor = wire::put_bytes(span.cursor, 5, options.name, name_bytes);
     }

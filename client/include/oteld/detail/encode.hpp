@@ -132,8 +132,7 @@ inline void lost_attribute(abi::Span& span) noexcept {
     at[1] = static_cast<std::uint8_t>(2 + key.size() + 2 + value_bytes);
     at[2] = static_cast<std::uint8_t>(wire::tag(1, wire::bytes_type));
     at[3] = static_cast<std::uint8_t>(key.size());
-    std::memcpy(at + 4, key.data(), key.size());
-    at += 4 + key.size();
+    at = wire::put_short(at + 4, key.data(), key.size());
     at[0] = static_cast<std::uint8_t>(wire::tag(2, wire::bytes_type));
     at[1] = static_cast<std::uint8_t>(value_bytes);
     return at + 2;
@@ -183,8 +182,7 @@ inline void lost_attribute(abi::Span& span) noexcept {
     std::uint8_t* at = put_short_key(span.cursor, key, 2 + value.size());
     at[0] = static_cast<std::uint8_t>(wire::tag(1, wire::bytes_type));
     at[1] = static_cast<std::uint8_t>(value.size());
-    if (!value.empty()) std::memcpy(at + 2, value.data(), value.size());
-    span.cursor = at + 2 + value.size();
+    span.cursor = wire::put_short(at + 2, value.data(), value.size());
 }
 
 // The form that fits the type best; anything unusual becomes a Value.
