@@ -54,7 +54,7 @@ public:
         std::atomic_signal_fence(std::memory_order_seq_cst);
         thread_.inside = 0;
         if (__builtin_expect((thread_.reentered | thread_.reentered_ends) != 0, 0))
-            count_reentries();
+            count_reentries(thread_);
     }
     Inside(const Inside&) = delete;
     Inside& operator=(const Inside&) = delete;
@@ -62,14 +62,13 @@ public:
 private:
     // Signals that arrive in here are not kept out by `inside`, so the sums are taken before
     // anything is added.
-    [[gnu::noinline]] void count_reentries() noexcept {
-        thread_.inside = 1;
+    [[gnu::noinline]] static void count_reentries(Thread& thread) noexcept {
+        thread.inside = 1;
         std::atomic_signal_fence(std::memory_order_seq_cst);
         // In one step each: a signal between load and store would be lost.
-        const std::uint32_t starts = __atomic_exchange_n(&thread_.reentered, 0, __ATOMIC_RELAXED);
-        const std::uint32_t ends =
-            __atomic_exchange_n(&thread_.reentered_ends, 0, __ATOMIC_RELAXED);
-        if (Lane* lane = thread_.lane; lane != nullptr && lane->generation != 0) {
+        const std::uint32_t starts = __atomic_exchange_n(&thread.reentered, 0, __ATOMIC_RELAXED);
+        const std::uint32_t ends = __atomic_exchange_n(&thread.reentered_ends, 0, __ATOMIC_RELAXED);
+        if (Lane* lane = thread.lane; lane != nullptr && lane->generation != 0) {
             add(lane->writer.producer->begun, starts);
             add_finished(dropped(*lane, shm::DropReason::reentrant), starts + ends);
         } else if (Process* process = this_process()) {
@@ -77,7 +76,7 @@ private:
             process->count(shm::ProcessCounter::dropped_no_lane, ends);
         }
         std::atomic_signal_fence(std::memory_order_seq_cst);
-        thread_.inside = 0;
+        thread.inside = 0;
     }
     Thread& thread_;
 };
@@ -193,33 +192,37 @@ void put_name(abi::Span& span, const abi::Start& options) noexcept {
     }
 }
 
-// Where the span is built: a small slot, one of a further bank, or the heap. False: nowhere.
-bool place(abi::Span& span, Thread& thread, Lane* lane) noexcept {
+// Where the lane's own small slots are taken: a slot of a further bank, else the heap.
+[[gnu::noinline]] shm::SlotControl* place_elsewhere(abi::Span& span, Thread& thread, Lane* lane,
+                                                    std::size_t& bytes) noexcept {
     Lane* owner = lane;
-    std::uint32_t slot = 0;
+    if (shm::SlotControl* control = take_bank_slot(thread, owner, span.slot)) {
+        span.owner = owner;
+        bytes = owner->slots.bytes[0];
+        return control;
+    }
+    shm::SlotControl* control = allocate(heap_bytes_first);
+    if (control == nullptr) return nullptr;
+    add(lane->writer.producer->heap_spans);
+    if (Process* process = this_process()) process->count(shm::ProcessCounter::not_crash_visible);
+    span.slot = heap_slot;
+    bytes = heap_bytes_first;
+    return control;
+}
+
+// Where the span is built. False: nowhere.
+bool place(abi::Span& span, Thread& thread, Lane* lane) noexcept {
+    span.owner = lane;
     std::size_t bytes = lane->slots.bytes[0];
-    shm::SlotControl* control = lane->slots.take(0, slot);
+    shm::SlotControl* control = lane->slots.take(0, span.slot);
     if (__builtin_expect(control == nullptr, 0)) {
-        control = take_bank_slot(thread, owner, slot);
-        if (control != nullptr) {
-            bytes = owner->slots.bytes[0];
-        } else {
-            owner = lane;
-            slot = heap_slot;
-            bytes = heap_bytes_first;
-            control = allocate(bytes);
-            if (control == nullptr) return false;
-            add(lane->writer.producer->heap_spans);
-            if (Process* process = this_process())
-                process->count(shm::ProcessCounter::not_crash_visible);
-        }
+        control = place_elsewhere(span, thread, lane, bytes);
+        if (control == nullptr) return false;
     }
     shm::SlotSteps<>::open(*control);
     span.record = record_of(control);
     span.cursor = reinterpret_cast<std::uint8_t*>(span.record + 1);
     span.end = reinterpret_cast<std::uint8_t*>(control) + bytes;
-    span.owner = owner;
-    span.slot = slot;
     return true;
 }
 

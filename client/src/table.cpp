@@ -56,7 +56,8 @@ const void* scope(const abi::ScopeInfo* info) noexcept {
 const abi::Context* current() noexcept { return &this_thread.current; }
 
 // A context word by word: it was written in words a moment ago, and a wider load behind them would
-// wait until they are in the cache. As atomics, since the compiler makes wide copies of plain words.
+// wait until they are in the cache. As atomics, since the compiler makes wide copies of plain
+// words.
 enum ContextWord : std::size_t { trace_id_first, trace_id_last, span_id, flags, trace_state };
 static_assert(sizeof(abi::Context) == 5 * 8);
 
@@ -93,8 +94,7 @@ void attach(const abi::Context* context, abi::Context* previous) noexcept {
     const std::uint64_t before = get(thread.current, flags);
     const std::uint64_t depth = before >> depth_shift;
     copy(thread.current, *previous, (before & flags_mask) | place(thread, depth));
-    copy(*context, thread.current,
-         (get(*context, flags) & flags_mask) | place(thread, depth + 1));
+    copy(*context, thread.current, (get(*context, flags) & flags_mask) | place(thread, depth + 1));
 }
 
 // Out of order: what was attached above goes too, and when its turn comes it is gone already. On
@@ -104,8 +104,7 @@ void detach(const abi::Context* attached, abi::Context* previous) noexcept {
     const std::uint64_t before = get(*previous, flags);
     const std::uint64_t depth = get(thread.current, flags) >> depth_shift;
     const std::uint64_t depth_before = before >> depth_shift;
-    const bool mine =
-        (before & ~flags_mask) == place(thread, depth_before) && depth > depth_before;
+    const bool mine = (before & ~flags_mask) == place(thread, depth_before) && depth > depth_before;
     const bool innermost = mine && depth == depth_before + 1 &&
                            get(thread.current, span_id) == get(*attached, span_id);
     if (!innermost) {

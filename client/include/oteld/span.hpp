@@ -79,7 +79,8 @@ public:
     Span& set(Attributes attributes) noexcept { return set(attributes.begin(), attributes.size()); }
     Span& set(const Attribute* first, std::size_t count) noexcept {
         if (!abi::recording(raw_)) return *this;
-        for (std::size_t i = 0; i < count; ++i) detail::set_value(raw_, first[i].key, first[i].value);
+        for (std::size_t i = 0; i < count; ++i)
+            detail::set_value(raw_, first[i].key, first[i].value);
         abi::publish(raw_);
         return *this;
     }

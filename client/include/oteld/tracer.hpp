@@ -100,7 +100,8 @@ private:
         abi::Span& raw = span.raw();
         table->start(&raw, &start);
         if (raw.record == nullptr) return;
-        for (std::size_t i = 0; i < count; ++i) detail::set_value(raw, first[i].key, first[i].value);
+        for (std::size_t i = 0; i < count; ++i)
+            detail::set_value(raw, first[i].key, first[i].value);
         (add(raw, options), ...);
         // Crash recovery sees the span from here on, with all that it was started with.
         abi::publish(raw);

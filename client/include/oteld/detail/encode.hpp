@@ -208,8 +208,7 @@ template <class T>
 // A value whose type is known only at run time: one of a list.
 [[gnu::noinline]] inline void set_value(abi::Span& span, std::string_view key,
                                         const Value& value) noexcept {
-    value.visit([&](auto plain) { set_one(span, key, plain); },
-                [&] { set_any(span, key, value); });
+    value.visit([&](auto plain) { set_one(span, key, plain); }, [&] { set_any(span, key, value); });
 }
 
 // How many of the attributes count: later ones over the limit are dropped, empty keys too; of a
