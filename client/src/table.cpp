@@ -59,7 +59,7 @@ const abi::Context* current() noexcept { return &this_thread.current; }
 // wait until they are in the cache. As atomics, since the compiler makes wide copies of plain
 // words.
 enum ContextWord : std::size_t { trace_id_first, trace_id_last, span_id, flags, trace_state };
-static_assert(sizeof(abi::Context) == 5 * 8);
+static_assert(sizeof(abi::Context) == 5 * sizeof(std::uint64_t));
 
 using Word [[gnu::may_alias]] = std::uint64_t;
 std::uint64_t get(const abi::Context& context, ContextWord word) noexcept {

@@ -20,7 +20,7 @@ using model::require;
 using Steps = shm::SlotSteps<Model>;
 
 constexpr std::uint64_t lane_bytes = 256;
-constexpr std::uint32_t slot_bytes = 128;
+constexpr std::size_t slot_bytes = 128;
 constexpr std::uint32_t start_bytes = 16;  // What is there when a span has begun ...
 constexpr std::uint32_t full_bytes = 32;   // ... and with its attribute.
 
