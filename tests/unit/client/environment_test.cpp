@@ -163,8 +163,8 @@ TEST_CASE("OTEL_SERVICE_NAME beats OTEL_RESOURCE_ATTRIBUTES, which are percent-d
     CHECK(resource.at("empty") == "\"\"");
     CHECK(resource.at("service.instance.id") == "\"mine\"");
     std::set<std::string> keys;
-    for (const auto& [key, value] : resource.attributes)
-        CHECK_MESSAGE(keys.insert(key).second, key);
+    for (const auto& attribute : resource.attributes)
+        CHECK_MESSAGE(keys.insert(attribute.first).second, attribute.first);
     CHECK(resource.at("twice") == "\"2\"");
     CHECK(resource_with({{"OTEL_RESOURCE_ATTRIBUTES", "service.name=from%20attributes"}})
               .at("service.name") == "\"from attributes\"");

@@ -10,8 +10,6 @@
 #include <linux/seccomp.h>
 #include <pwd.h>
 #include <sched.h>
-#include <signal.h>
-#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -23,6 +21,8 @@
 
 #include <atomic>
 #include <cerrno>
+#include <csignal>
+#include <cstddef>
 #include <cstring>
 #include <ctime>
 #include <fstream>
@@ -75,7 +75,7 @@ void write_file(const std::string& path, const std::string& text) {
 // Refuses one system call, or one only with that second or third argument, with `error`.
 void refuse(long call, int argument, std::uint32_t value, int error) {
     const auto offset = static_cast<std::uint32_t>(offsetof(seccomp_data, args) +
-                                                   8 * static_cast<unsigned>(argument));
+                                                   8 * static_cast<std::size_t>(argument));
     sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(call), 0, 3),

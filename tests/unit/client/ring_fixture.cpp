@@ -1,20 +1,18 @@
 #include "ring_fixture.hpp"
 
-#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 
-extern char** environ;
-
 // Tests fork while other threads run, hold more liveness words than the sanitizer's deadlock
 // detector takes, and record in signal handlers that interrupt nothing which allocates (see "Signal
 // handlers" in client/README.md).
-extern "C" const char* __tsan_default_options();
+extern "C" const char* __tsan_default_options();  // NOLINT(bugprone-reserved-identifier)
 extern "C" const char* __tsan_default_options() {
     return "die_after_fork=0:detect_deadlocks=0:report_signal_unsafe=0";
 }

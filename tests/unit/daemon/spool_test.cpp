@@ -306,7 +306,8 @@ TEST_CASE("damage in what was folded already, or at the very beginning, frees th
             REQUIRE(::pwrite(fd, &value, sizeof value, at) == sizeof value);
         };
         for (std::uint64_t i = 0; i < 5; ++i)
-            edit(i, offsetof(ExtentHeader, words) + word * 8, SettledWord{5, {}}.pack());
+            edit(i, offsetof(ExtentHeader, words) + std::uint64_t{word} * 8,
+                 SettledWord{5, {}}.pack());
         edit(damaged, offsetof(ExtentHeader, bytes), 12345);
         spool.restart();
         CHECK(spool.spool->state().blocks == 0);
@@ -327,6 +328,7 @@ TEST_CASE("memory that an earlier daemon's spans took is given back, also beyond
     FakeSpool spool({"a"}, 8 << 20);
     const std::uint32_t row = spool.row();
     std::vector<ExtentRef> extents;
+    extents.reserve(60);
     for (int i = 0; i < 60; ++i) extents.push_back(*spool.commit(100, row, 0, 1000));
     const auto allocated = [&] {
         struct stat info {};

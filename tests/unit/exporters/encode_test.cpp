@@ -229,7 +229,7 @@ TEST_CASE("random batches come out with every span in its envelope, and divided 
         int serial = 0;
         for (int run = pick(20); run >= 0; --run) {
             const std::string resource =
-                "resource " + std::to_string(pick(3)) + std::string(pick(2) * 150, 'r');
+                "resource " + std::to_string(pick(3)) + std::string(pick(2) == 0 ? 0 : 150, 'r');
             const std::string scope = pick(5) == 0 ? "" : "scope " + std::to_string(pick(3));
             const std::string resource_url =
                 pick(2) == 0 ? "" : "https://a/" + std::to_string(pick(2));

@@ -36,7 +36,7 @@ TEST_CASE(
     const Directory directory;
     auto store = store_in(directory);
     BatchOf batch;
-    for (std::uint32_t i = 1; i <= 5; ++i) {
+    for (std::uint64_t i = 1; i <= 5; ++i) {
         batch.add(i % 2 == 0 ? "even" : "odd", {span_message({.trace_id = trace_id_of(i),
                                                               .name = std::to_string(i),
                                                               .start_ns = i * 1000,

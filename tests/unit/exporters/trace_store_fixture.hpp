@@ -72,6 +72,7 @@ inline std::vector<TraceSummary> list(const Directory& directory, const TraceFil
 
 inline std::vector<std::string> names(const std::vector<TraceSummary>& traces) {
     std::vector<std::string> out;
+    out.reserve(traces.size());
     for (const TraceSummary& trace : traces) out.push_back(trace.name);
     return out;
 }
