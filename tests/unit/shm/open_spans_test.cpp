@@ -80,7 +80,7 @@ TEST_CASE("slots from elsewhere come back when the owner has none left") {
 }
 
 TEST_CASE("a lane with all 64 slots in one class, and one with none") {
-    std::vector<std::uint8_t> memory(64 * 512);
+    std::vector<std::uint8_t> memory(std::size_t{64} * 512);
     Slots slots{};
     constexpr std::uint32_t all[slot_classes] = {64, 0, 0};
     slots.initialise(memory.data(), all, sizes);

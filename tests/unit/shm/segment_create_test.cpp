@@ -127,8 +127,8 @@ TEST_CASE("both halves agree on where everything lies, for every geometry that a
         REQUIRE((*map)->lane_count() == geometry.lanes);
         for (std::uint32_t i = 0; i < geometry.lanes; ++i) {
             const LaneView lane = (*map)->lane(i);
-            segment.producer(i)->write_cursor = 8 * (i + 1);
-            CHECK(lane.producer->write_cursor == 8 * (i + 1));
+            segment.producer(i)->write_cursor = 8ULL * (i + 1);
+            CHECK(lane.producer->write_cursor == 8ULL * (i + 1));
             segment.producer(i)->lock_words[0] = 100 + i;
             CHECK(*lane.lock_word == 100 + i);
             segment.producer(i)->lock_words[0] = 0;
@@ -138,8 +138,8 @@ TEST_CASE("both halves agree on where everything lies, for every geometry that a
                 std::memcpy(segment.lane(i) + segment.data_offset, "data", 4);
                 CHECK(std::memcmp(lane.data, "data", 4) == 0);
             }
-            lane.daemon->read_cursor = 16 * (i + 1);
-            CHECK(segment.daemon_lanes[i].read_cursor == 16 * (i + 1));
+            lane.daemon->read_cursor = 16ULL * (i + 1);
+            CHECK(segment.daemon_lanes[i].read_cursor == 16ULL * (i + 1));
         }
         (*map)->daemon()->retired = 1;
         CHECK(segment.daemon->retired == 1);
@@ -231,8 +231,8 @@ TEST_CASE(
     for (std::uint8_t name = 1; name <= 3; ++name) {
         CHECK(status_of([&] {
                   Segment segment = make(place, name);
-                  segment.producer(0)->begun = 13U + 10U * name;  // Also what is still open.
-                  segment.producer(0)->ended = 10U * name;
+                  segment.producer(0)->begun = 13 + 10ULL * name;  // Also what is still open.
+                  segment.producer(0)->ended = 10ULL * name;
                   segment.producer(0)->dropped[0] = 3;
                   segment.producer(1)->dropped[1] = 4;  // Begun in the other lane.
                   segment.daemon_lanes[0].drained = 5;
