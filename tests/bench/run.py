@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the benchmarks against the build in build/ and prints a table: ./dev bench [--quick] [NAME...].
 
-Names: span, burst, drain, export, idle. Everything runs in one go on one machine, each figure beside what it is
+Names: span, detail, burst, drain, export, idle. Everything runs in one go on one machine, each figure beside what it is
 compared with; ratios first, since the machine's own speed drifts. Figures are also written to build/bench.json.
 """
 
@@ -100,6 +100,18 @@ class Daemon:
         self.stop()
 
 
+class Rings:
+    """A ring directory that nobody drains."""
+
+    def __enter__(self) -> "Rings":
+        self.folder = tempfile.mkdtemp(prefix="oteld-bench-", dir="/dev/shm")
+        self.environment = clean_environment(OTELD_DIR=self.folder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder)
+
+
 NULL_PIPELINE = """
 receivers: {shm: {}}
 exporters: {nop: {}}
@@ -116,17 +128,11 @@ def json_lines(command: list, environment: dict[str, str]) -> list[dict]:
 
 def bench_span(quick: bool) -> None:
     runs = 3 if quick else 7
-    rings = pathlib.Path(tempfile.mkdtemp(prefix="oteld-bench-", dir="/dev/shm"))
     rows: dict[str, list[dict]] = {}
-    try:
-        for _ in range(runs):
-            for file in rings.iterdir():
-                file.unlink()
-            environment = clean_environment(OTELD_DIR=str(rings))
-            for line in json_lines([BUILD / "bench/span_bench", "--drain"], environment) + json_lines([BUILD / "bench/span_bench_noop"], clean_environment()):
+    for _ in range(runs):
+        with Rings() as rings:
+            for line in json_lines([BUILD / "bench/span_bench", "--drain"], rings.environment) + json_lines([BUILD / "bench/span_bench_noop"], clean_environment()):
                 rows.setdefault(line["name"], []).append(line)
-    finally:
-        shutil.rmtree(rings)
     floor = statistics.median(line["p10"] for line in rows["floor"])
     print(f"\nns per span, {runs} runs: quiet (p10) and median; x floor in the same run")
     table = {}
@@ -136,6 +142,27 @@ def bench_span(quick: bool) -> None:
         table[name] = {"p10": p10, "median": median, "x_floor": p10 / floor}
         print(f"  {name:32} {p10:8.1f} {median:8.1f}   {p10 / floor:5.2f} x")
     RESULTS["span"] = table
+
+
+def bench_detail(quick: bool) -> None:
+    table = {}
+    for reader in (False, True):
+        rows: dict[str, list[dict]] = {}
+        for _ in range(1 if quick else 7):
+            with Daemon(NULL_PIPELINE) if reader else Rings() as rings:
+                command = [BUILD / "bench/detail_bench", *([] if reader else ["--drain"])]
+                for line in json_lines(command, rings.environment):
+                    rows.setdefault(line.pop("name"), []).append(line)
+        beside = "beside a daemon that drains" if reader else "no reader"
+        print(f"\nsingle spans with 5 attributes, {beside}: medians of {len(rows['each span'])} runs; ns unless it says otherwise")
+        table[beside] = {name: {key: statistics.median(line[key] for line in lines) for key in lines[0]} for name, lines in rows.items()}
+        for name, figures in table[beside].items():
+            print(f"  {name:36} " + "  ".join(f"{key} {value:g}" for key, value in figures.items()))
+    with tempfile.NamedTemporaryFile() as bare:
+        subprocess.run(["strip", "-o", bare.name, BUILD / "lib/liboteld.so"], check=True)
+        table["library_bytes"] = os.stat(bare.name).st_size
+    print(f"  liboteld.so without debug information: {table['library_bytes'] / 1024:.0f} KiB")
+    RESULTS["detail"] = table
 
 
 def bench_burst(quick: bool) -> None:
@@ -247,7 +274,7 @@ def bench_idle(quick: bool) -> None:
     RESULTS["idle"] = {"cpu_percent": share, "memory_kib": memory}
 
 
-BENCHES = {"span": bench_span, "burst": bench_burst, "drain": bench_drain, "export": bench_export, "idle": bench_idle}
+BENCHES = {"span": bench_span, "detail": bench_detail, "burst": bench_burst, "drain": bench_drain, "export": bench_export, "idle": bench_idle}
 
 
 def main() -> None:

@@ -8,20 +8,13 @@
 // without, an oteld must be draining the directory.
 
 #include "tests/bench/measure.hpp"
+#include "tests/bench/stand_in.hpp"
 
 #include "oteld/api.hpp"
 #include "oteld/oteld.h"
-#include "shm/layout.hpp"
-
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <string>
 #include <thread>
 
@@ -152,46 +145,11 @@ const oteld_tracer c_tracer = oteld_get_tracer(OTELD_STR("bench"), OTELD_STR("1"
         .set("customer", customer);
 }
 
-// Stands in for the daemon's drain: everything written counts as read.
-void move_cursors() {
-    static std::map<std::string, std::uint8_t*> maps;
-    const char* directory = std::getenv("OTELD_DIR");
-    DIR* list = directory == nullptr ? nullptr : opendir(directory);
-    if (list == nullptr) return;
-    while (const dirent* entry = readdir(list)) {
-        const std::string name = entry->d_name;
-        if (name.size() < sizeof shm::ring_suffix ||
-            name.substr(name.size() - 5) != shm::ring_suffix)
-            continue;
-        std::uint8_t*& map = maps[name];
-        if (map == nullptr) {
-            const int file = openat(dirfd(list), entry->d_name, O_RDWR | O_CLOEXEC);
-            struct stat facts {};
-            if (file < 0 || fstat(file, &facts) != 0) continue;
-            map = static_cast<std::uint8_t*>(mmap(nullptr, static_cast<std::size_t>(facts.st_size),
-                                                  PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
-            close(file);
-        }
-        const auto* header = reinterpret_cast<const shm::SegmentHeader*>(map);
-        for (std::uint32_t i = 0; i < header->lane_count; ++i) {
-            const auto* producer = reinterpret_cast<const shm::LaneProducer*>(
-                map + header->lanes_offset + i * header->lane_stride + header->producer_offset);
-            auto* lane = reinterpret_cast<shm::DaemonLane*>(map + header->daemon_offset +
-                                                            sizeof(shm::DaemonSegment)) +
-                         i;
-            __atomic_store_n(&lane->read_cursor,
-                             __atomic_load_n(&producer->write_cursor, __ATOMIC_ACQUIRE),
-                             __ATOMIC_RELEASE);
-        }
-    }
-    closedir(list);
-}
-
 // A round with --drain: cursors moved, then a few calls to warm up again. Without: 2 ms for the
 // daemon.
 void between(bool drain, void (*function)(int, std::string_view), std::string_view customer) {
     if (drain)
-        move_cursors();
+        oteld::bench::move_cursors();
     else
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
     for (int i = 0; i < 20; ++i) function(i, customer);
