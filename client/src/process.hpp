@@ -114,6 +114,31 @@ struct Thread {
 };
 extern thread_local constinit Thread this_thread __attribute__((tls_model("initial-exec")));
 
+// Keeps a signal handler out while the thread's lane or its context is being changed: what the
+// handler starts or ends meanwhile is dropped and counted.
+class Inside {
+public:
+    // `before`: 1 when this is itself a signal handler that the thread's state keeps out.
+    explicit Inside(Thread& thread, std::uint32_t before = 0) noexcept
+        : thread_(thread), before_(before) {
+        thread_.inside = 1;
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
+    ~Inside() {
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        thread_.inside = before_;
+        if (__builtin_expect((thread_.reentered | thread_.reentered_ends) != 0, 0) && before_ == 0)
+            count_reentries(thread_);
+    }
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+
+private:
+    [[gnu::noinline]] static void count_reentries(Thread& thread) noexcept;
+    Thread& thread_;
+    const std::uint32_t before_;
+};
+
 // The process, made at the first call; a new one in a fork's child. Null: out of memory.
 [[nodiscard]] Process* this_process() noexcept;
 

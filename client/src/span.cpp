@@ -43,44 +43,6 @@ std::uint64_t& dropped(Lane& lane, shm::DropReason reason) noexcept {
     return lane.writer.producer->dropped[static_cast<std::uint32_t>(reason)];
 }
 
-// Keeps a signal handler out while the thread's lane is being changed.
-class Inside {
-public:
-    explicit Inside(Thread& thread) noexcept : thread_(thread) {
-        thread_.inside = 1;
-        std::atomic_signal_fence(std::memory_order_seq_cst);
-    }
-    ~Inside() {
-        std::atomic_signal_fence(std::memory_order_seq_cst);
-        thread_.inside = 0;
-        if (__builtin_expect((thread_.reentered | thread_.reentered_ends) != 0, 0))
-            count_reentries(thread_);
-    }
-    Inside(const Inside&) = delete;
-    Inside& operator=(const Inside&) = delete;
-
-private:
-    // Signals that arrive in here are not kept out by `inside`, so the sums are taken before
-    // anything is added.
-    [[gnu::noinline]] static void count_reentries(Thread& thread) noexcept {
-        thread.inside = 1;
-        std::atomic_signal_fence(std::memory_order_seq_cst);
-        // In one step each: a signal between load and store would be lost.
-        const std::uint32_t starts = __atomic_exchange_n(&thread.reentered, 0, __ATOMIC_RELAXED);
-        const std::uint32_t ends = __atomic_exchange_n(&thread.reentered_ends, 0, __ATOMIC_RELAXED);
-        if (Lane* lane = thread.lane; lane != nullptr && lane->generation != 0) {
-            add(lane->writer.producer->begun, starts);
-            add_finished(dropped(*lane, shm::DropReason::reentrant), starts + ends);
-        } else if (Process* process = this_process()) {
-            process->count(shm::ProcessCounter::begun_no_lane, starts);
-            process->count(shm::ProcessCounter::dropped_no_lane, ends);
-        }
-        std::atomic_signal_fence(std::memory_order_seq_cst);
-        thread.inside = 0;
-    }
-    Thread& thread_;
-};
-
 std::uint64_t nonzero(Random& random) noexcept {
     std::uint64_t value = random.next();
     while (__builtin_expect(value == 0, 0)) value = random.next();
@@ -322,6 +284,24 @@ void copy(const abi::Span& span, std::uint8_t* to, std::uint64_t bytes,
 }
 
 }  // namespace
+
+// Signals that arrive in here are kept out too, so the sums are taken before anything is added.
+void Inside::count_reentries(Thread& thread) noexcept {
+    thread.inside = 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    // In one step each: a signal between load and store would be lost.
+    const std::uint32_t starts = __atomic_exchange_n(&thread.reentered, 0, __ATOMIC_RELAXED);
+    const std::uint32_t ends = __atomic_exchange_n(&thread.reentered_ends, 0, __ATOMIC_RELAXED);
+    if (Lane* lane = thread.lane; lane != nullptr && lane->generation != 0) {
+        add(lane->writer.producer->begun, starts);
+        add_finished(dropped(*lane, shm::DropReason::reentrant), starts + ends);
+    } else if (Process* process = this_process()) {
+        process->count(shm::ProcessCounter::begun_no_lane, starts);
+        process->count(shm::ProcessCounter::dropped_no_lane, ends);
+    }
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    thread.inside = 0;
+}
 
 void start(abi::Span* span, const abi::Start* options) noexcept {
     Thread& thread = this_thread;

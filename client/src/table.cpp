@@ -90,6 +90,7 @@ std::uint64_t place(const Thread& thread, std::uint64_t depth) noexcept {
 
 void attach(const abi::Context* context, abi::Context* previous) noexcept {
     Thread& thread = this_thread;
+    const Inside inside(thread, thread.inside);
     abi::retain(context->trace_state);
     const std::uint64_t before = get(thread.current, flags);
     const std::uint64_t depth = before >> depth_shift;
@@ -112,7 +113,10 @@ void detach(const abi::Context* attached, abi::Context* previous) noexcept {
     }
     // Replaced first and let go of then: a signal handler must not find a trace state that is gone.
     abi::TraceState* unused = mine ? thread.current.trace_state : previous->trace_state;
-    if (mine) copy(*previous, thread.current, before);
+    if (mine) {
+        const Inside inside(thread, thread.inside);
+        copy(*previous, thread.current, before);
+    }
     previous->trace_state = nullptr;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     abi::release(unused);

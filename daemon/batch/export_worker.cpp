@@ -46,13 +46,19 @@ void ExportWorker::start() {
 }
 
 void ExportWorker::enqueue(std::span<const Slice> slices) {
+    using Plan = Batcher::Plan::Kind;
+    bool wake = false;
     {
         const std::lock_guard lock(mutex_);
-        for (const Slice& slice : slices) batcher_.add(slice, now());
+        const nanoseconds time = now();
+        // Else somebody wakes up by himself when the oldest span has waited long enough.
+        wake = batcher_.plan(time, flushing_).kind == Plan::idle;
+        for (const Slice& slice : slices) batcher_.add(slice, time);
+        wake = wake || batcher_.plan(time, flushing_).kind == Plan::send;
     }
     // All: there may be several batches in it, and one who waits to try again would swallow the
     // only word.
-    changed_.notify_all();
+    if (wake) changed_.notify_all();
 }
 
 void ExportWorker::flush() {

@@ -5,6 +5,9 @@
 
 namespace oteld::daemon {
 
+// Short of the half at which the writer rings the bell: a steady writer never rings.
+constexpr double share = 0.375;
+
 void Nap::drained(std::uint64_t bytes, std::uint64_t lane_bytes) noexcept {
     if (lane_bytes == 0) return;
     fullest_ = std::max(fullest_, static_cast<double>(bytes) / static_cast<double>(lane_bytes));
@@ -20,8 +23,8 @@ Nap::Duration Nap::next(Duration now) noexcept {
     last_round_ = now;
     if (fullest > 0) {
         last_span_ = now;
-        const double to_a_quarter = static_cast<double>(elapsed.count()) * 0.25 / fullest;
-        const double bounded = std::min(to_a_quarter, static_cast<double>(longest.count()));
+        const double to_share = static_cast<double>(elapsed.count()) * share / fullest;
+        const double bounded = std::min(to_share, static_cast<double>(longest.count()));
         // At most twice the last one: one quiet round in the middle of a burst is no reason to
         // sleep long.
         nap_ = std::clamp(Duration(static_cast<std::int64_t>(bounded)), shortest,

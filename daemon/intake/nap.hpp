@@ -1,4 +1,5 @@
-// How long the drain may sleep: until the fullest lane may be a quarter full at its recent rate.
+// How long the drain may sleep: until the fullest lane may be three eighths full at its recent
+// rate.
 //
 // Used by: the drain thread, once a round. Threads: one. Deciding only: it is told what was drained
 // and when. 1 to 50 ms; after 5 s without a span it grows to 500 ms. Never zero: a reader that

@@ -5,19 +5,19 @@
 using namespace oteld::daemon;
 using namespace std::chrono_literals;
 
-TEST_CASE("the nap is the time that the fullest lane takes to a quarter") {
+TEST_CASE("the nap is the time that the fullest lane takes to three eighths") {
     Nap nap;
     Nap::Duration now = 0s;
     Nap::Duration slept = nap.next(now);
-    // 1 % of a lane a millisecond: a quarter takes 25 ms. The nap doubles up to it and stays.
+    // 1 % of a lane a millisecond: three eighths take 37.5 ms. The nap doubles up to it and stays.
     for (int i = 0; i < 12; ++i) {
         now += slept;
         nap.drained(static_cast<std::uint64_t>(slept / 1us), 100'000);
         nap.drained(1, 100'000);  // A quieter lane does not matter.
         slept = nap.next(now);
     }
-    CHECK(slept > 24ms);
-    CHECK(slept < 26ms);
+    CHECK(slept > 36ms);
+    CHECK(slept < 39ms);
 }
 
 TEST_CASE("a burst shortens the nap at once, a single quiet round does not lengthen it much") {
@@ -28,7 +28,7 @@ TEST_CASE("a burst shortens the nap at once, a single quiet round does not lengt
     CHECK(slept == 50ms);
     nap.drained(100'000, 100'000);
     slept = nap.next(now += slept);
-    CHECK(slept <= 13ms);
+    CHECK(slept <= 19ms);
     nap.drained(100'000, 100'000);
     slept = nap.next(now += 1ms);
     CHECK(slept == 1ms);
