@@ -209,7 +209,7 @@ void CommandLine::add_load() {
                           "or how long to write");
     number_option<double>(load, "--rate", load_.rate, 0, no_limit, "R",
                           "spans per second, over all threads; 0: as fast as it can");
-    number_option<unsigned>(load, "--threads", load_.threads, 1, 1024, "T", "threads (1)");
+    number_option<unsigned>(load, "--threads", load_.threads, 1, 4096, "T", "threads (1)");
     number_option<unsigned>(load, "--attributes", load_.attributes, 0, 1000, "A",
                             "attributes per span beside load.thread and load.seq (5)");
     text_option(load, "--service", load_.service, "NAME", "service.name (oteld-load)");

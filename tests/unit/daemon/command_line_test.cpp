@@ -56,9 +56,9 @@ TEST_CASE("what cannot be understood is refused with exit code 2 and a sentence 
          "oteld: --spans takes a whole number, 0 or more; \"99999999999999999999\" is too "
          "large.\n"},
         {"load --spans 5 --threads 0",
-         "oteld: --threads takes a whole number, from 1 to 1,024, not \"0\".\n"},
+         "oteld: --threads takes a whole number, from 1 to 4,096, not \"0\".\n"},
         {"load --spans 5 --threads 1025",
-         "oteld: --threads takes a whole number, from 1 to 1,024, not \"1025\".\n"},
+         "oteld: --threads takes a whole number, from 1 to 4,096, not \"4097\".\n"},
         {"load --seconds nan",
          "oteld: --seconds takes a number, from 0.001 to 31,536,000, not \"nan\".\n"},
         {"load --seconds 1 --rate -1", "oteld: --rate takes a number, 0 or more, not \"-1\".\n"},
