@@ -29,6 +29,8 @@ namespace {
 constexpr std::uint64_t retry_interval_ns = 1000000000U;
 constexpr std::size_t segments_max = 1024;
 constexpr std::uint32_t lanes_first = 2;
+constexpr std::uint32_t lanes_grown_max = 64;  // In a segment that growth makes.
+constexpr std::size_t many_lanes = 16;
 constexpr std::uint64_t growth_factor = 4;
 constexpr std::uint64_t scope_bytes_max = 64 << 10;  // Of one scope in the tables.
 constexpr std::uint32_t bank_lanes = 16;
@@ -122,6 +124,8 @@ Lane* take_free(std::vector<Lane*>& lanes, const Thread& thread, std::uint64_t b
 }
 
 // More threads, more lanes in the next segment; and smaller ones when little of the cap is left.
+// Few threads have half of what is left for their next lanes; of many each segment takes a
+// sixteenth, which gives two thousand of them a lane within 64 MiB.
 shm::Geometry next_geometry(const Process& process, std::uint64_t bytes_wanted) noexcept {
     shm::Geometry geometry;
     geometry.data_bytes = bytes_wanted;
@@ -131,14 +135,15 @@ shm::Geometry next_geometry(const Process& process, std::uint64_t bytes_wanted) 
     }
     geometry.lanes = std::min<std::uint32_t>(
         std::max<std::uint32_t>(lanes_first, static_cast<std::uint32_t>(process.lanes.size())),
-        lanes_per_segment_max);
+        lanes_grown_max);
     const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
     const std::uint64_t allowed = bytes_allowed(process);
     const std::uint64_t left = allowed - std::min(allowed, process.bytes);
-    while (geometry.file_bytes(page) > left / 2 && geometry.data_bytes > lane_bytes_min) {
+    const std::uint64_t share = left / (process.lanes.size() < many_lanes ? 2 : 16);
+    while (geometry.file_bytes(page) > share && geometry.data_bytes > lane_bytes_least) {
         geometry.data_bytes /= 2;
         geometry.slot_count[0] = std::max(geometry.slot_count[0] / 2, 8U);
-        geometry.slot_count[1] = 1;
+        geometry.slot_count[1] = geometry.data_bytes > lane_bytes_least ? 1 : 0;
         geometry.slot_count[2] = 0;
     }
     while (geometry.file_bytes(page) > left && geometry.lanes > 1) geometry.lanes /= 2;

@@ -16,7 +16,8 @@
 namespace oteld::sdk {
 
 inline constexpr std::uint32_t lanes_per_segment_max = 256;
-inline constexpr std::uint64_t lane_bytes_min = 16 << 10;
+inline constexpr std::uint64_t lane_bytes_min = 16 << 10;   // That is asked for.
+inline constexpr std::uint64_t lane_bytes_least = 8 << 10;  // Of thousands of threads.
 
 class Directory {
 public:
