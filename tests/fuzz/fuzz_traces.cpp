@@ -136,11 +136,14 @@ private:
 
 // ---- The same answers by plain code ----
 
+// The store keeps times of 63 bits: a later one stands at the end of these.
+constexpr std::uint64_t stored_max = INT64_MAX;
+
 bool matches(const TraceSummary& trace, const TraceFilter& filter) {
     return (filter.service.empty() || std::find(trace.services.begin(), trace.services.end(),
                                                 filter.service) != trace.services.end()) &&
            (!filter.errors || trace.errors > 0) && trace.duration_ns >= filter.duration_ns_min &&
-           trace.start_unix_ns >= filter.since_unix_ns;
+           trace.start_unix_ns >= std::min(filter.since_unix_ns, stored_max);
 }
 
 std::string hex_of(const std::string& bytes) {
