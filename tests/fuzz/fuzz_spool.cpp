@@ -22,7 +22,6 @@
 namespace oteld::fuzz {
 namespace {
 
-using daemon::ExtentHeader;
 using daemon::ExtentRef;
 using daemon::SpoolHeader;
 

@@ -170,6 +170,7 @@ bool is_hex(const std::string& text) {
 
 std::vector<std::string> ids(const std::vector<TraceSummary>& traces) {
     std::vector<std::string> out;
+    out.reserve(traces.size());
     for (const TraceSummary& trace : traces) out.push_back(trace.trace_id);
     return out;
 }

@@ -8,6 +8,7 @@
 #include <google/protobuf/unknown_field_set.h>
 #include <nlohmann/json.hpp>
 
+#include <cmath>
 #include <set>
 #include <vector>
 
@@ -53,7 +54,7 @@ void expect_double(const Json& json, double value) {
     if (value - value != 0) return OTELD_EXPECT(json == (value > 0 ? "Infinity" : "-Infinity"));
     OTELD_EXPECT(json.is_number());
     const auto read = json.get<double>();
-    OTELD_EXPECT(std::memcmp(&read, &value, sizeof value) == 0);  // -0 is not 0.
+    OTELD_EXPECT(read == value && std::signbit(read) == std::signbit(value));
 }
 
 void expect_message(const Json& json, const Message& message);
