@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -52,6 +53,11 @@ Error error_of(const SqliteFailure& failure, const std::string& path) {
                         "); run this as a member of the group that owns it, or as root"};
         default: return {ErrorCode::io, store + " cannot be read: " + failure.text};
     }
+}
+
+// As times are stored.
+std::int64_t in_63_bits(std::uint64_t ns) {
+    return static_cast<std::int64_t>(std::min<std::uint64_t>(ns, INT64_MAX));
 }
 
 std::uint64_t unsigned_at(const SqliteStatement& row, int column) {
@@ -185,8 +191,8 @@ Result<std::vector<TraceSummary>> TraceQuery::list(const TraceFilter& filter) {
         "ORDER BY start_ns DESC, id DESC LIMIT ?5";
     SqliteStatement rows(state.db, sql.c_str());
     rows.reset()
-        .bind(static_cast<std::int64_t>(filter.since_unix_ns))
-        .bind(static_cast<std::int64_t>(filter.duration_ns_min))
+        .bind(in_63_bits(filter.since_unix_ns))
+        .bind(in_63_bits(filter.duration_ns_min))
         .bind(filter.errors ? 1 : 0)
         .bind_text(filter.service)
         .bind(filter.limit == 0 ? -1 : static_cast<std::int64_t>(filter.limit));

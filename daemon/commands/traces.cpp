@@ -235,7 +235,10 @@ std::optional<std::uint64_t> parse_rfc3339(std::string_view text) {
     const std::int64_t days = std::chrono::sys_days(whole).time_since_epoch().count();
     const std::int64_t seconds = ((days * 24 + hour) * 60 + minute) * 60 + second - east;
     if (seconds < 0) return std::nullopt;
-    return static_cast<std::uint64_t>(seconds) * 1'000'000'000 + fraction_ns;
+    constexpr std::uint64_t ns = 1'000'000'000;
+    constexpr std::uint64_t latest = UINT64_MAX;  // In the year 2554.
+    if (static_cast<std::uint64_t>(seconds) >= latest / ns) return latest;
+    return static_cast<std::uint64_t>(seconds) * ns + fraction_ns;
 }
 
 }  // namespace

@@ -24,6 +24,7 @@ inline constexpr std::uint32_t journal_entries_max = 4096;
 inline constexpr std::uint32_t extent_spans_max = 1000;  // Below the 10 bits of a reject count.
 inline constexpr std::uint64_t extent_lane_bytes = 64
                                                    << 10;  // What one drain step takes from a lane.
+inline constexpr std::uint64_t extent_alignment = 64;      // Where extents begin in their block.
 inline constexpr std::uint64_t block_slack = 64;  // Readable behind the last frame of a block.
 
 // One change of one word. `offset` is from the start of the file.

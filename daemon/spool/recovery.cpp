@@ -13,14 +13,18 @@ bool named(const ExporterEntry& entry, const std::string& name) {
     return std::strncmp(entry.name, name.c_str(), sizeof entry.name) == 0;
 }
 
+// The next extent begins behind this one, aligned, in the `room` that is left.
+bool can_step_over(const ExtentHeader& extent, std::uint64_t room) {
+    return extent.bytes >= sizeof(ExtentHeader) && extent.bytes % extent_alignment == 0 &&
+           extent.bytes <= room;
+}
+
 // The file is ours, but a machine may have crashed on a disk: whatever contradicts itself ends the
 // block.
 bool sound(const ExtentHeader& extent, std::uint64_t offset, std::uint64_t end,
            std::uint64_t live_from, std::uint64_t commit_seq) {
     if (end - offset < sizeof(ExtentHeader)) return false;
-    if (extent.bytes < sizeof(ExtentHeader) || extent.bytes % 64 != 0 ||
-        extent.bytes > end - offset)
-        return false;
+    if (!can_step_over(extent, end - offset)) return false;
     if (extent.payload_bytes > extent.bytes - sizeof(ExtentHeader)) return false;
     if (extent.seq < live_from || extent.seq > commit_seq) return false;
     if (extent.row >= application_rows_max || extent.spans > extent_spans_max) return false;
@@ -74,7 +78,7 @@ Result<void> Spool::assign_exporters(const std::vector<std::string>& exporters) 
         for (std::uint64_t offset = 0;
              offset < header_.block[block].end && offset + sizeof(ExtentHeader) <= block_bytes;) {
             const ExtentHeader& extent = *extent_at(block, offset);
-            if (extent.bytes < sizeof(ExtentHeader) || extent.bytes > block_bytes - offset) break;
+            if (!can_step_over(extent, block_bytes - offset)) break;
             live_words |= extent.exporter_mask;
             offset += extent.bytes;
         }

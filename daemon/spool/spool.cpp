@@ -6,8 +6,6 @@
 namespace oteld::daemon {
 namespace {
 
-constexpr std::uint64_t extent_alignment = 64;
-
 std::uint64_t aligned(std::uint64_t bytes) {
     return (bytes + extent_alignment - 1) / extent_alignment * extent_alignment;
 }

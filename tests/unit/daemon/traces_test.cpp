@@ -176,6 +176,7 @@ TEST_CASE("durations and times are read as people write them") {
     CHECK(parse_since("2023-11-14T23:13:20+01:00", now) == now);
     CHECK(parse_since("2023-11-14T22:13:20.5Z", now) == now + second_ns / 2);
     CHECK(parse_since("2023-11-14", now) == 1'699'920'000 * second_ns);
+    CHECK(parse_since("9999-12-31", now) == UINT64_MAX);  // Later than any span there can be.
     for (const char* bad :
          {"", "yesterday", "2023-13-01", "2023-02-30", "2023-11-14T25:00:00Z", "2023-11-14T22:13",
           "2023-11-14T22:13:20+1", "2023-11-14T22:13:20.Z", "1969-12-31T23:59:59Z"}) {

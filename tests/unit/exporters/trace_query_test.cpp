@@ -51,6 +51,7 @@ TEST_CASE(
     CHECK(names(list(directory, {.errors = true})) == Names{"3"});
     CHECK(names(list(directory, {.duration_ns_min = 40})) == Names{"5", "4"});
     CHECK(names(list(directory, {.since_unix_ns = 2001})) == Names{"5", "4", "3"});
+    CHECK(names(list(directory, {.since_unix_ns = UINT64_MAX})).empty());
     CHECK(names(list(directory, {.limit = 2})) == Names{"5", "4"});
     CHECK(names(list(directory, {.limit = 0})).size() == 5);
 }
