@@ -57,7 +57,7 @@ TEST_CASE("what cannot be understood is refused with exit code 2 and a sentence 
          "large.\n"},
         {"load --spans 5 --threads 0",
          "oteld: --threads takes a whole number, from 1 to 4,096, not \"0\".\n"},
-        {"load --spans 5 --threads 1025",
+        {"load --spans 5 --threads 4097",
          "oteld: --threads takes a whole number, from 1 to 4,096, not \"4097\".\n"},
         {"load --seconds nan",
          "oteld: --seconds takes a number, from 0.001 to 31,536,000, not \"nan\".\n"},
