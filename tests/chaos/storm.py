@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 
-from conftest import Daemon, new_ring_directory, private_environment
+from conftest import Daemon, eventually, new_ring_directory, private_environment
 from lib.backends import config
 from lib.ledger import assert_balanced, rows_of, shares, total, wait_at_rest
 from lib.load import Load, audit_killed, seen_in_file
@@ -64,6 +64,8 @@ class Wave:
             run = Load(self.daemon, service, threads=threads, progress=progress, seconds=600, rate=rate,
                        attributes=self.moment.randrange(16))  # fmt: skip
         self.runs.append(run)
+        if len(self.runs) == 1:  # A wave on a slow machine has to show something, too.
+            eventually(lambda: any(run.ended().values()), "the first program has ended a span")
         return run
 
     def audit(self, once):
