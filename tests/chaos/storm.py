@@ -50,6 +50,10 @@ class Wave:
     def wait(self, seconds_max):
         time.sleep(self.moment.uniform(0, seconds_max))
 
+    def wait_into(self, run):
+        """To a moment between a program's first instruction and well in its work."""
+        self.wait(0.02 if "flat out" in run.service else self.moment.choice((0.01, 0.03, 0.08)))
+
     def begin_program(self, quiet=False):
         """One of the kinds that there are, at random. Quiet ones run for long without filling the machine."""
         kind = self.moment.choice(("steady", "restless") if quiet else ("steady", "burst", "flat out", "restless", "restless"))
@@ -120,8 +124,7 @@ def applications(wave, kills, tick):
     wave.start_daemon()
     for _ in range(kills):
         run = wave.begin_program()
-        # From its first instruction to well in its work.
-        wave.wait(wave.moment.choice((0.01, 0.03, 0.08)) if "flat out" not in run.service else 0.02)
+        wave.wait_into(run)
         run.kill()
         tick()
     return wave.audit(once=True)
@@ -147,7 +150,7 @@ def both(wave, kills, tick):
     for _ in range(kills):
         wave.start_daemon()
         run = wave.begin_program()
-        wave.wait(0.08)
+        wave.wait_into(run)
         if wave.moment.random() < 0.5:
             run.process.send_signal(signal.SIGKILL)
             wave.daemon.kill()
