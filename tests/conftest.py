@@ -122,10 +122,20 @@ def oteld(build_dir):
     return path
 
 
+def new_ring_directory():
+    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    return pathlib.Path(tempfile.mkdtemp(prefix="oteld-test-", dir=shared))
+
+
+def private_environment(ring_dir, state_dir):
+    mine = {name: value for name, value in os.environ.items()
+            if not name.startswith(("OTEL_", "OTELD_", "WATCHDOG_")) and name not in ("NOTIFY_SOCKET", "STATE_DIRECTORY")}
+    return {**mine, "OTELD_DIR": str(ring_dir), "OTELD_STATE_DIR": str(state_dir)}
+
+
 @pytest.fixture
 def ring_dir():
-    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    path = pathlib.Path(tempfile.mkdtemp(prefix="oteld-test-", dir=shared))
+    path = new_ring_directory()
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
@@ -139,9 +149,7 @@ def state_dir(tmp_path):
 
 @pytest.fixture
 def environment(ring_dir, state_dir):
-    mine = {name: value for name, value in os.environ.items()
-            if not name.startswith(("OTEL_", "OTELD_", "WATCHDOG_")) and name not in ("NOTIFY_SOCKET", "STATE_DIRECTORY")}
-    return {**mine, "OTELD_DIR": str(ring_dir), "OTELD_STATE_DIR": str(state_dir)}
+    return private_environment(ring_dir, state_dir)
 
 
 @pytest.fixture

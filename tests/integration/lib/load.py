@@ -56,8 +56,9 @@ def load(daemon, service, **options):
 Seen = collections.namedtuple("Seen", "service thread seq unfinished status_code status_message request")
 
 
-def seen_in_file(*paths):
-    """The spans that the file exporter wrote, in rotated files too, each as a Seen; `request` is the line's number."""
+def seen_in_file(*paths, look=None):
+    """The spans that the file exporter wrote, in rotated files too, each as a Seen; `request` is the line's number.
+    look(attributes) is called for each."""
     lines = (line for path in paths if path.exists() for line in path.read_text().splitlines())
     out = []
     for number, line in enumerate(lines):
@@ -65,6 +66,8 @@ def seen_in_file(*paths):
             service = attributes_in_json(resource_spans["resource"]["attributes"])["service.name"]
             for span in (span for scope in resource_spans["scopeSpans"] for span in scope["spans"]):
                 has, status = attributes_in_json(span.get("attributes", [])), span.get("status", {})
+                if look:
+                    look(has)
                 out.append(Seen(service, has.get("load.thread"), has.get("load.seq"), has.get("oteld.unfinished", False),
                                 status.get("code", 0), status.get("message", ""), number))  # fmt: skip
     return out
@@ -97,7 +100,7 @@ def audit_killed(load, seen, dropped=0, once=True):
     did but what was open, marked as unfinished. Returns the spans of this run."""
     mine = [span for span in seen if span.service == load.service]
     counts = collections.Counter((span.thread, span.seq) for span in mine)
-    ended = load.ended()
+    ended = dict.fromkeys(range(load.threads), 0) | load.ended()  # Killed before it had a progress file: none.
     assert set(ended) == set(range(load.threads))
     twice = [key for key, count in counts.items() if count > 1]
     assert not (once and twice), f"{load.service}: arrived more than once: {sorted(twice)[:5]}"

@@ -50,7 +50,8 @@ struct Host {
         std::vector<shm::Span> found;
         for (const daemon::ExtentRef& extent : handed) {
             std::vector<exporters::SpanRun> runs;
-            daemon::append_runs(daemon::rest_of(extent, 0), runs);
+            const std::uint32_t settled = daemon::Spool::settled_spans(extent, spool.word(0));
+            daemon::append_runs(daemon::rest_of(extent, settled), runs);
             for (const auto& run : runs) {
                 shm::FrameReader frames(run.frames);
                 shm::Frame frame;
