@@ -10,7 +10,7 @@
 
 namespace oteld::sdk {
 
-constinit bool clock_is_tsc = false;
+constinit std::atomic<bool> clock_is_tsc{false};
 
 void choose_clock() noexcept {
     char name[16] = {};
@@ -20,8 +20,9 @@ void choose_clock() noexcept {
     const ssize_t got = read(fd, name, sizeof name - 1);
     close(fd);
 #if defined(__x86_64__)
-    clock_is_tsc =
-        got >= 3 && std::memcmp(name, "tsc", 3) == 0 && (name[3] == '\n' || name[3] == 0);
+    clock_is_tsc.store(
+        got >= 3 && std::memcmp(name, "tsc", 3) == 0 && (name[3] == '\n' || name[3] == 0),
+        std::memory_order_relaxed);
 #else
     (void)got;
 #endif

@@ -6,6 +6,7 @@
 
 #include "oteld/detail/record.hpp"
 
+#include <atomic>
 #include <ctime>
 
 #if defined(__x86_64__)
@@ -14,8 +15,9 @@
 
 namespace oteld::sdk {
 
-// Set once before the first lane is claimed.
-extern bool clock_is_tsc;
+// Set before the first lane is claimed; twice to the same value by threads that record first at the
+// same time.
+extern std::atomic<bool> clock_is_tsc;
 void choose_clock() noexcept;
 
 inline std::uint64_t clock_ns(clockid_t clock) noexcept {
@@ -27,7 +29,7 @@ inline std::uint64_t clock_ns(clockid_t clock) noexcept {
 
 inline std::uint64_t ticks() noexcept {
 #if defined(__x86_64__)
-    if (__builtin_expect(clock_is_tsc, 1)) return __rdtsc();
+    if (__builtin_expect(clock_is_tsc.load(std::memory_order_relaxed), 1)) return __rdtsc();
 #endif
     return clock_ns(CLOCK_MONOTONIC);
 }
