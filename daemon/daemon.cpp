@@ -47,10 +47,10 @@ public:
         auto built = build_pipeline(settings_, directory_);
         if (!built) return built.error();
         pipeline_ = std::move(*built);
+        log_start();  // While nobody else uses the spool.
         for (const auto& worker : pipeline_->workers) worker->start();
         pipeline_->drain->start();
         status_ = std::make_unique<StatusPublisher>(settings_, directory_, *pipeline_);
-        log_start();
         return {};
     }
 
