@@ -24,11 +24,13 @@
 #include <utility>
 #include <vector>
 
+// NOLINTBEGIN(bugprone-reserved-identifier): glibc's own names of what is stood in for.
 extern "C" {
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
 void* __libc_realloc(void*, std::size_t);
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace {
 
@@ -157,7 +159,7 @@ void ends_elsewhere() {
     std::atomic<Span*> handed{nullptr};
     std::atomic<bool> over{false};
     std::vector<double> ends;
-    ends.reserve(100 * round_spans);
+    ends.reserve(std::size_t{100} * round_spans);
     std::thread other([&] {
         while (!over.load(std::memory_order_relaxed)) {
             Span* span = handed.load(std::memory_order_acquire);
