@@ -5,12 +5,13 @@ What else there is of this kind: a spool that is full (test_full_spool.py), memo
 threads and processes (test_many.py), what a client alone meets (tests/unit/client/obstacles_test.cpp).
 """
 import json
+import subprocess
 
 from conftest import eventually
 from lib.backends import config
 from lib.ledger import assert_balanced, rows_of, shares, total, wait_at_rest
 from lib.load import load, seen_in_file
-from lib.obstacles import Disk, Tmpfs
+from lib.obstacles import MIB, Disk, Tmpfs, limit
 
 QUICK = {"retry_on_failure": {"initial_interval": "50ms", "max_interval": "200ms"}}
 
@@ -64,7 +65,11 @@ def assert_held(daemon, service, spans):
         rows = rows_of(status, service)
         return total(rows, "started") == spans and all(row["life"] != "alive" for row in rows) and status
 
-    status = eventually(drained, f"the spans of {service} are drained", 30)
+    try:
+        status = eventually(drained, f"the spans of {service} are drained", 5)
+    except BaseException:
+        print(json.dumps(daemon.status(), indent=1)[:6000])
+        raise
     assert_balanced(status)
     for kind in Written.kinds:
         share, = shares(rows_of(status, service), kind)
@@ -114,3 +119,23 @@ def test_a_disk_that_fails_under_open_files(daemon, tmp_path):
         written.assert_has("before", 200)
         written.assert_has("meanwhile", 500)
         assert_healthy_again(daemon)
+
+
+def test_a_file_size_limit(daemon, tmp_path):
+    written = Written(daemon, tmp_path)
+    too_low = tmp_path / "oteld.yaml"
+    too_low.write_text(written.config())
+    # Below the spool there is no start, but a reason.
+    refused = subprocess.run(["prlimit", f"--fsize={5 * MIB}", daemon.oteld, "run", "--config", too_low],
+                             env=daemon.environment, capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert refused.returncode == 1 and "Raise LimitFSIZE=" in refused.stderr, refused
+    daemon.start(written.config())
+    limit(daemon.process, fsize=5 * MIB)
+    load(daemon, "large", spans=20_000, rate=100_000)
+    says(daemon, ("spans.jsonl reached the file-size limit of the daemon: raise LimitFSIZE=",),
+         ("traces.db reached the file-size limit of the daemon: raise LimitFSIZE=",))
+    assert_held(daemon, "large", 20_000)
+    limit(daemon.process, fsize="unlimited")
+    assert_balanced(wait_at_rest(daemon, "large"))
+    written.assert_has("large", 20_000)
+    assert_healthy_again(daemon)

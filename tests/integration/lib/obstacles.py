@@ -112,7 +112,8 @@ class Disk(FileSystem):
         super().close()
 
 
-def limit_descriptors(process, count):
-    """Of a process that runs."""
-    done = run("prlimit", "--pid", process.pid, f"--nofile={count}:{count}")
-    assert done.returncode == 0, done.stderr
+def limit(process, **limits):
+    """Resource limits of a process that runs: fsize=4096, nofile=32, or "unlimited"."""
+    for name, value in limits.items():
+        done = run("prlimit", "--pid", process.pid, f"--{name}={value}:")
+        assert done.returncode == 0, done.stderr
