@@ -177,6 +177,10 @@ void fill_intake(status::Snapshot& snapshot, const Intake& intake, Spool& spool,
     const SpoolState state = spool.state();
     fill_spool(snapshot.spool, state);
     if (!state.note.empty()) snapshot.notes.push_back(state.note);
+    if (!intake.watching())
+        snapshot.notes.push_back(
+            "No inotify instance is to be had, so new programs are looked for once a second: raise "
+            "fs.inotify.max_user_instances (sysctl) if that is too seldom.");
     if (state.file_system_full)
         snapshot.notes.push_back(
             "The file system of the ring directory is full: the spool cannot grow. Make room.");
