@@ -1,6 +1,7 @@
 """File systems that get full, read-only or stuck, and limits of the kernel: what tests put in oteld's way and take away."""
 import contextlib
 import os
+import shutil
 import subprocess
 import uuid
 
@@ -69,18 +70,14 @@ class Tmpfs(FileSystem):
         super().__init__(directory)
         self.mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
 
-    def change(self, *options):
-        """Mount options, such as size=8m or ro. Read-only is refused while a file is open for writing."""
-        def changed():
-            return run("mount", "-o", ",".join(("remount", *options)), self.directory).returncode == 0
-        eventually(changed, f"{self.directory} becomes {options}")
-
 
 class Disk(FileSystem):
     """An ext4 in a file: it turns read-only under open files, as one with errors does, and it can be stopped."""
 
     def __init__(self, directory, size=8 * MIB):
         super().__init__(directory)
+        if not shutil.which("mkfs.ext4"):
+            pytest.skip("mkfs.ext4 is not installed here")
         self.image = directory.parent / f"{directory.name}.img"
         with open(self.image, "wb") as image:
             image.truncate(size)
