@@ -1,6 +1,7 @@
 #include "daemon/status_publisher.hpp"
 
 #include "daemon/status/json.hpp"
+#include "shm/layout.hpp"
 
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -19,6 +20,7 @@ namespace {
 
 constexpr std::int64_t document_interval_max_ns = 10'000'000'000;
 constexpr std::size_t last_errors_max = 20;
+constexpr std::uint64_t ring_bytes_least = 400 << 10;  // Of a program with one thread.
 
 std::int64_t realtime_ns() {
     timespec now{};
@@ -192,8 +194,10 @@ void StatusPublisher::fill_directory(status::Snapshot& snapshot) const {
     struct statvfs space {};
     if (::fstatvfs(directory_.fd.get(), &space) == 0) {
         // In steps of a MiB: less is no news.
-        directory.free_bytes =
-            static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize >> 20 << 20;
+        const std::uint64_t free = static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;
+        directory.free_bytes = free >> 20 << 20;
+        const std::uint64_t all = static_cast<std::uint64_t>(space.f_blocks) * space.f_frsize;
+        directory.full = all != 0 && free < ring_bytes_least + shm::bytes_left_free(all);
     }
     if (!directory_.warning.empty()) directory.consequences.push_back(directory_.warning);
 }

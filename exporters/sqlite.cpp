@@ -83,7 +83,7 @@ void Sqlite::interrupt_when(const std::atomic<bool>& flag, int busy_ms) {
 }
 
 bool Sqlite::run(const char* sql) {
-    return note(sqlite3_exec(handle_, sql, nullptr, nullptr, nullptr));
+    return !failed() && note(sqlite3_exec(handle_, sql, nullptr, nullptr, nullptr));
 }
 
 std::int64_t Sqlite::number(const char* sql, std::int64_t otherwise) {
@@ -166,14 +166,14 @@ SqliteStatement& SqliteStatement::bind_null() {
 }
 
 bool SqliteStatement::step() {
-    if (statement_ == nullptr) return false;
+    if (statement_ == nullptr || connection_->failed()) return false;
     const int code = sqlite3_step(statement_);
     connection_->note(code);
     return code == SQLITE_ROW;
 }
 
 bool SqliteStatement::execute() {
-    if (statement_ == nullptr) return false;
+    if (statement_ == nullptr || connection_->failed()) return false;
     const bool good = connection_->note(sqlite3_step(statement_));
     sqlite3_reset(statement_);
     return good;

@@ -2,7 +2,8 @@
 //
 // Used by: the trace store and its queries. Threads: one connection belongs to one thread;
 // `interrupt_when` names a flag that any thread may set. Never throws; the first failure of a
-// connection is kept until it is taken.
+// connection is kept until it is taken, and until then nothing else is run: a failed statement may
+// have ended its transaction, and what followed would be committed by itself.
 #pragma once
 
 #include <atomic>

@@ -73,8 +73,7 @@ std::string write_error_text(const std::string& what, int error) {
         case EROFS:
             return what +
                    " is on a read-only file system: mount it writable or choose another path "
-                   "(systemd: "
-                   "ReadWritePaths=).";
+                   "(systemd: ReadWritePaths=); the spans wait.";
         case ENOENT:
         case ENOTDIR: return "The directory of " + what + " does not exist: create it.";
         case EISDIR: return what + " is a directory: name a file.";

@@ -143,6 +143,11 @@ std::string TraceStoreFile::failure_text(const SqliteFailure& failure) const {
     if (failure.error_number == EFBIG || at_file_size_limit()) {
         return store + " reached the file-size limit of the daemon: raise LimitFSIZE= (ulimit -f).";
     }
+    if (failure.error_number == EROFS) {
+        return store +
+               " is on a read-only file system: mount it writable or set trace_store.path "
+               "(systemd: StateDirectory=, ReadWritePaths=); the spans wait.";
+    }
     switch (failure.kind) {
         case Kind::full:
             return "The disk of the trace store " + path_ +

@@ -19,8 +19,11 @@ namespace {
 constexpr char temporary_name[] = "control.new";
 
 Error io_error(const DirectoryHandle& directory, const char* what) {
-    return {ErrorCode::io, std::string("Cannot ") + what + " " + directory.path + "/" +
-                               control_name + ": " + std::strerror(errno) + "."};
+    const bool full = errno == ENOSPC;
+    std::string message = std::string("Cannot ") + what + " " + directory.path + "/" +
+                          control_name + ": " + std::strerror(errno) + ".";
+    if (full) message += " Make room in " + directory.path + " or give it more memory.";
+    return {full ? ErrorCode::full : ErrorCode::io, std::move(message)};
 }
 
 bool is_current(int fd) {

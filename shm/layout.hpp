@@ -242,4 +242,11 @@ inline constexpr char status_name[] = "status";
 inline constexpr char spool_name[] = "spool";
 inline constexpr char lock_name[] = "lock";
 
+// What rings leave free of their file system: a daemon that comes when they have taken all the rest
+// needs it for its pages and its first block of spool, or it could never drain them.
+constexpr std::uint64_t bytes_left_free(std::uint64_t file_system_bytes) noexcept {
+    constexpr std::uint64_t most = 4 << 20;
+    return file_system_bytes / 4 < most ? file_system_bytes / 4 : most;
+}
+
 }  // namespace oteld::shm

@@ -322,23 +322,31 @@ CreateError open_ring_directory(RingDirectory& directory, const char* preferred)
     }
     if (fd < 0) return from_errno(errno);
     struct stat facts {};
-    struct statvfs space {};
-    if (fstat(fd, &facts) != 0 || fstatvfs(fd, &space) != 0) {
+    directory.fd = fd;
+    if (fstat(fd, &facts) != 0 || !look_at_room(directory)) {
+        directory.fd = -1;
         close(fd);
         return CreateError::io;
     }
     // The personal directory counts only when nobody else could have made or changed it.
     if (is_personal && (facts.st_uid != geteuid() || (facts.st_mode & 0777) != 0700)) {
+        directory.fd = -1;
         close(fd);
         return CreateError::permission;
     }
-    directory.fd = fd;
     directory.owner = facts.st_uid;
     directory.sticky = (facts.st_mode & S_ISVTX) != 0;
     directory.group_readable = (facts.st_mode & S_ISGID) != 0;
+    return CreateError::none;
+}
+
+bool look_at_room(RingDirectory& directory) noexcept {
+    struct statvfs space {};
+    if (fstatvfs(directory.fd, &space) != 0) return false;
     directory.bytes = static_cast<std::uint64_t>(space.f_blocks) * space.f_frsize;
     directory.bytes_free = static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;
-    return CreateError::none;
+    if (space.f_blocks == 0) directory.bytes_free = UINT64_MAX;
+    return true;
 }
 
 std::uint64_t Geometry::lane_stride(std::uint64_t page) const noexcept {
@@ -449,18 +457,20 @@ bool append_table(Segment& segment, TableKind kind, std::uint16_t index, std::ui
     return true;
 }
 
-Reclaimed reclaim_dead_segments(const RingDirectory& directory, std::uint64_t bytes_wanted,
+Reclaimed reclaim_dead_segments(const RingDirectory& directory, const RoomToMake& room,
                                 std::span<const FileId> own,
                                 std::uint64_t live_generation) noexcept {
     Oldest oldest;
     find_oldest_dead({directory.fd, own, live_generation}, oldest);
     Reclaimed reclaimed;
-    std::uint64_t bytes = 0;
+    std::uint64_t possible = 0;
+    for (std::size_t i = 0; i < oldest.count; ++i) possible += oldest.list[i].bytes;
+    if (possible < room.least) return reclaimed;
     std::uint64_t spans = 0;
-    for (std::size_t i = 0; i < oldest.count && bytes < bytes_wanted; ++i) {
+    for (std::size_t i = 0; i < oldest.count && reclaimed.bytes < room.wanted; ++i) {
         const Candidate& candidate = oldest.list[i];
         if (unlinkat(directory.fd, candidate.name, 0) != 0) continue;  // Somebody was faster.
-        bytes += candidate.bytes;
+        reclaimed.bytes += candidate.bytes;
         ++reclaimed.files;
         spans += candidate.spans;
     }

@@ -93,6 +93,9 @@ struct SegmentIdentity {
     std::uint8_t name[16];  // Random; becomes the file's name.
 };
 
+// What is free now. A file system that names no size has no end.
+[[nodiscard]] bool look_at_room(RingDirectory& directory) noexcept;
+
 // Makes, fills, locks and maps the file without a name yet; publish_segment() gives it its name.
 [[nodiscard]] CreateError create_segment(const RingDirectory& directory, const Geometry& geometry,
                                          const SegmentIdentity& identity,
@@ -112,12 +115,17 @@ bool append_table(Segment& segment, TableKind kind, std::uint16_t index, std::ui
                   const void* schema_url, std::size_t schema_url_bytes, const void* message,
                   std::size_t message_bytes) noexcept;
 
-// Removes this user's oldest dead segments until `bytes_wanted` are gone, a few at most. Returns
-// how many files and, by their counters, how many spans that had begun, were not dropped, and that
-// no daemon had drained: finished or open.
+// Removes this user's oldest dead segments until `wanted` bytes are gone, a few at most; none where
+// not even `least` would be. Returns how much went and, by their counters, how many spans that had
+// begun, were not dropped, and that no daemon had drained: finished or open.
+struct RoomToMake {
+    std::uint64_t least = 0;
+    std::uint64_t wanted = 0;
+};
 struct Reclaimed {
     std::uint64_t files = 0;
     std::uint64_t spans = 0;
+    std::uint64_t bytes = 0;
 };
 // `own`: the caller's segments. They are not even opened: closing a descriptor would free the
 // file's lock. `live_generation`: of the control page of a daemon that lives; what it has mapped is
@@ -127,8 +135,7 @@ struct FileId {
     ino_t inode;
 };
 [[nodiscard]] Reclaimed reclaim_dead_segments(const RingDirectory& directory,
-                                              std::uint64_t bytes_wanted,
-                                              std::span<const FileId> own,
+                                              const RoomToMake& room, std::span<const FileId> own,
                                               std::uint64_t live_generation) noexcept;
 
 }  // namespace oteld::shm

@@ -3,8 +3,10 @@
 #include "oteld/detail/wire.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <boost/interprocess/file_mapping.hpp>
 #include <boost/interprocess/mapped_region.hpp>
@@ -74,7 +76,20 @@ Error open_error(const std::string& name, int error) {
                 "No permission to drain " + name +
                     ": its owner is another user. Give the ring directory a group of the "
                     "daemon and the setgid bit (mode 3777)."};
+    if (error == EMFILE || error == ENFILE)
+        return {ErrorCode::full, "Cannot open " + name +
+                                     ": too many open files. Raise LimitNOFILE= (ulimit -n); its "
+                                     "spans wait in the ring."};
     return {ErrorCode::io, "Cannot open " + name + ": " + std::strerror(error) + "."};
+}
+
+// Rings are what a daemon can have thousands of. The last descriptors are for what delivers their
+// spans: connections, files.
+bool leaves_descriptors(int fd) {
+    constexpr rlim_t reserve_max = 64;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
+    return static_cast<rlim_t>(fd) < limit.rlim_cur - std::min(limit.rlim_cur / 3, reserve_max);
 }
 
 std::uint64_t hash_bytes(const void* data, std::size_t bytes) {
@@ -186,6 +201,8 @@ Result<std::unique_ptr<SegmentMap>> SegmentMap::open(int directory_fd, const std
     map->fd_ =
         UniqueFd(::openat(directory_fd, name.c_str(), mode | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!map->fd_) return open_error(name, errno);
+    if (access == SegmentAccess::drain && !leaves_descriptors(map->fd_.get()))
+        return open_error(name, EMFILE);
     struct stat info {};
     if (::fstat(map->fd_.get(), &info) != 0) return open_error(name, errno);
     if (!S_ISREG(info.st_mode)) return Error{ErrorCode::corrupt, name + " is not a regular file."};

@@ -44,13 +44,14 @@ class Daemon:
         self.environment = dict(environment)
         self.directory = directory
         self.log = directory / "oteld.log"
+        self.command = []    # Before its own: sh -c '... exec "$@"' and the like.
         self.notified = []   # What it said over the notify socket, in order.
         self.process = None
         self._socket = None
 
     def start(self, config=None, *arguments, wait=True):
         """config: YAML text, or None for no file at all (then /etc/oteld/oteld.yaml is the machine's own risk)."""
-        command = [str(self.oteld), "run"]
+        command = [*self.command, str(self.oteld), "run"]
         if "otlp_grpc" in (config or "") and not (self.oteld.parent / "modules/otlp_grpc.so").exists():
             pytest.skip("built without gRPC")
         if config is not None:

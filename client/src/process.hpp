@@ -91,6 +91,7 @@ struct Process {
     std::atomic<std::uint64_t> control_retry_at_ns{
         0};  // CLOCK_MONOTONIC_COARSE: when to look for a daemon's page again.
     std::uint64_t control_inode = 0;
+    shm::Reclaimed reclaimed;  // Not counted yet: that takes a ring.
     bool warned = false;
 
     void count(shm::ProcessCounter counter, std::uint64_t by = 1) noexcept {

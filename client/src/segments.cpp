@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 namespace oteld::sdk {
 
@@ -110,8 +111,10 @@ static void explain(Process& process, shm::CreateError error, std::uint64_t byte
         case shm::CreateError::memory_limit:
             return warn("a ring of %lu KiB was not made: it would come near the memory limit", kib);
         case shm::CreateError::full:
-            return warn("a ring of %lu KiB was not made: the ring directory's file system is full",
-                        kib);
+            return warn(
+                "a ring of %lu KiB was not made: the ring directory's file system is full; make "
+                "room there or enlarge it",
+                kib);
         default: return warn("a ring of %lu KiB could not be made", kib);
     }
 }
@@ -199,13 +202,46 @@ static std::uint64_t live_generation(const Process& process) noexcept {
 }
 
 // A dead segment of this user's is worth less than a living program's spans.
-static shm::Reclaimed reclaim_if_crowded(const Process& process,
-                                         const shm::RingDirectory& directory, std::uint64_t bytes) {
-    if (directory.bytes_free >= directory.bytes / 2 && directory.bytes_free >= bytes) return {};
+static void reclaim(Process& process, shm::RingDirectory& directory, const shm::RoomToMake& room) {
     std::vector<shm::FileId> own;
     for (const SegmentEntry* entry : process.segments)
         own.push_back({entry->segment.device, entry->segment.inode});
-    return shm::reclaim_dead_segments(directory, bytes * 2, own, live_generation(process));
+    const shm::Reclaimed gone =
+        shm::reclaim_dead_segments(directory, room, own, live_generation(process));
+    directory.bytes_free += gone.bytes;
+    process.reclaimed.files += gone.files;
+    process.reclaimed.spans += gone.spans;
+}
+
+// Other programs may take the room that was made, so it is tried again.
+static shm::CreateError create_where_room_is(Process& process, shm::RingDirectory& directory,
+                                             const shm::Geometry& geometry,
+                                             const shm::SegmentIdentity& identity,
+                                             shm::Segment& segment) {
+    constexpr int attempts_max = 3;
+    const std::uint64_t bytes =
+        geometry.file_bytes(static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)));
+    const std::uint64_t needed = bytes + shm::bytes_left_free(directory.bytes);
+    shm::CreateError error = shm::CreateError::full;
+    for (int i = 0; i < attempts_max && error == shm::CreateError::full; ++i) {
+        if (directory.bytes_free < needed) {
+            const std::uint64_t least = needed - directory.bytes_free;
+            reclaim(process, directory, {least, std::max(least, bytes * 2)});
+        }
+        if (directory.bytes_free < needed) return error;
+        error = shm::create_segment(directory, geometry, identity, segment);
+        if (!shm::look_at_room(directory)) return error;
+    }
+    return error;
+}
+
+// After the ring is there: what was removed before it, or is now, has a place to be counted in.
+static void count_reclaimed(Process& process, shm::RingDirectory& directory, std::uint64_t bytes) {
+    if (directory.bytes_free < directory.bytes / 2) reclaim(process, directory, {0, bytes * 2});
+    const shm::Reclaimed reclaimed = std::exchange(process.reclaimed, {});
+    if (reclaimed.files == 0) return;
+    process.count(shm::ProcessCounter::reclaimed_files, reclaimed.files);
+    process.count(shm::ProcessCounter::reclaimed_spans, reclaimed.spans);
 }
 
 // The client's own cap, or the daemon's where that is smaller. A daemon that writes nonsense can
@@ -248,11 +284,10 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry, bool while_o
         forget_scopes();
         return nullptr;
     }
-    const shm::Reclaimed reclaimed = reclaim_if_crowded(process, directory.facts, bytes);
     auto entry = std::make_unique<SegmentEntry>();
     const shm::SegmentIdentity identity = identity_of(process);
     shm::CreateError error =
-        shm::create_segment(directory.facts, geometry, identity, entry->segment);
+        create_where_room_is(process, directory.facts, geometry, identity, entry->segment);
     for (const TableItem& item : items) {
         if (error == shm::CreateError::none && !item.append(entry->segment))
             error = shm::CreateError::io;
@@ -275,10 +310,7 @@ SegmentEntry* add_segment(Process& process, shm::Geometry geometry, bool while_o
         process.counters.store(entry->segment.header, std::memory_order_release);
     }
     if (process.segments.size() > 1) process.count(shm::ProcessCounter::growths);
-    if (reclaimed.files != 0) {
-        process.count(shm::ProcessCounter::reclaimed_files, reclaimed.files);
-        process.count(shm::ProcessCounter::reclaimed_spans, reclaimed.spans);
-    }
+    count_reclaimed(process, directory.facts, bytes);
     for (std::uint32_t i = 0; i < geometry.lanes; ++i)
         initialise_lane(process, *entry, i, geometry);
     if (geometry.data_bytes != 0) process.lane_may_be_free.store(true, std::memory_order_relaxed);

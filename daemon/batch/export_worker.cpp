@@ -15,6 +15,8 @@ using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 using Kind = Delivery::Action::Kind;
 
+constexpr std::int64_t writing_hangs_after_ns = 2'000'000'000;
+
 nanoseconds now() { return steady_clock::now().time_since_epoch(); }
 Delivery::Time now_ms() { return duration_cast<milliseconds>(now()); }
 std::int64_t unix_ns() {
@@ -90,6 +92,15 @@ ExporterFacts ExportWorker::facts() const {
     ExporterFacts facts = facts_;
     facts.queue_spans = batcher_.spans() + facts_.in_flight_spans;
     facts.queue_bytes = batcher_.bytes();
+    const std::int64_t writing_since = writing_since_ns_.load(std::memory_order_relaxed);
+    if (writing_since == 0 || unix_ns() - writing_since < writing_hangs_after_ns) return facts;
+    // What goes over the network has a time limit; a write to a disk may never come back.
+    facts.state = ExporterFacts::State::retrying;
+    facts.failing_since_ns = writing_since;
+    facts.words =
+        "a write has not come back: the disk, or who reads it, hangs or is slow; look at it "
+        "(dmesg, "
+        "iostat) or name another path";
     return facts;
 }
 
@@ -143,7 +154,7 @@ bool ExportWorker::deliver_part(exporters::Exporter& exporter, const exporters::
     for (;;) {
         switch (action.kind) {
             case Kind::send: {
-                exporters::SendResult result = exporter.send(batch);
+                exporters::SendResult result = send(exporter, batch);
                 note_answer(result, delivery.attempts());
                 action = delivery.resume(Delivery::Answered{std::move(result)}, now_ms());
                 break;
@@ -157,6 +168,15 @@ bool ExportWorker::deliver_part(exporters::Exporter& exporter, const exporters::
             case Kind::keep: return false;
         }
     }
+}
+
+exporters::SendResult ExportWorker::send(exporters::Exporter& exporter,
+                                         const exporters::Batch& batch) {
+    const bool network = std::holds_alternative<config::Otlp>(settings_.what);
+    if (!network) writing_since_ns_.store(unix_ns(), std::memory_order_relaxed);
+    exporters::SendResult result = exporter.send(batch);
+    writing_since_ns_.store(0, std::memory_order_relaxed);
+    return result;
 }
 
 // False: the daemon stops.

@@ -72,6 +72,8 @@ private:
     [[nodiscard]] bool deliver_part(exporters::Exporter& exporter, const exporters::Batch& batch,
                                     std::vector<Slice> slices);
     [[nodiscard]] bool sleep_until(exporters::Delivery::Time at);
+    [[nodiscard]] exporters::SendResult send(exporters::Exporter& exporter,
+                                             const exporters::Batch& batch);
     void note_answer(const exporters::SendResult& result, std::uint32_t attempts);
     void settle(std::vector<Slice> slices, const exporters::Delivery::Action& action);
 
@@ -81,6 +83,8 @@ private:
     std::vector<std::unique_ptr<exporters::Exporter>> consumers_;
     std::vector<std::thread> threads_;
 
+    // Unix time since which a file or a store is being written; 0: none is. Relaxed: for people.
+    std::atomic<std::int64_t> writing_since_ns_{0};
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     // Guarded by mutex_.

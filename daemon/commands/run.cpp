@@ -9,6 +9,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -35,6 +36,13 @@ void log_to_standard_error(const std::string& level) {
     spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
     spdlog::set_level(spdlog::level::from_str(level));
     spdlog::flush_on(spdlog::level::info);
+}
+
+// Writing to a pipe that nobody reads, or beyond the file-size limit, is an error that the exporter
+// tells, and no reason to die.
+void ignore_signals_of_failed_writes() {
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN);
 }
 
 }  // namespace
@@ -65,6 +73,7 @@ int run_command(const RunOptions& options) {
             "cannot create the state directory {}: {}; name another one with OTELD_STATE_DIR",
             loaded.settings.state_directory, error.message());
 
+    ignore_signals_of_failed_writes();
     auto daemon = Daemon::start(loaded.settings);
     if (!daemon) {
         std::fprintf(stderr, "oteld: %s\n", daemon.error().message.c_str());

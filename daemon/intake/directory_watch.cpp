@@ -20,11 +20,24 @@ constexpr std::size_t temporary_looks_max = 1000;
 
 bool is_ring(std::string_view name) { return name.ends_with(shm::ring_suffix); }
 
+// A descriptor of its own: closedir() takes it along, and reading moves it.
+std::unique_ptr<DIR, int (*)(DIR*)> open_listing(int directory) {
+    const int fd = ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR* listing = fd < 0 ? nullptr : ::fdopendir(fd);
+    if (listing == nullptr && fd >= 0) ::close(fd);
+    return {listing, ::closedir};
+}
+
 }  // namespace
 
 DirectoryWatch::DirectoryWatch(const shm::DirectoryHandle& directory)
-    : directory_(directory), inotify_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
-    const std::string path = "/proc/self/fd/" + std::to_string(directory.fd.get());
+    : directory_(directory), listing_(open_listing(directory.fd.get())) {
+    watch();
+}
+
+void DirectoryWatch::watch() {
+    inotify_ = shm::UniqueFd(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+    const std::string path = "/proc/self/fd/" + std::to_string(directory_.fd.get());
     if (inotify_ && ::inotify_add_watch(inotify_.get(), path.c_str(), IN_CREATE | IN_MOVED_TO) < 0)
         inotify_ = shm::UniqueFd();
 }
@@ -43,11 +56,12 @@ std::vector<RingName> DirectoryWatch::look(Time now, bool may_scan) {
         }
     }
     if (!may_scan || now < next_scan_) return found;
-    next_scan_ = now + (inotify_ ? scan_interval : Time(std::chrono::seconds(1)));
+    if (!inotify_) watch();  // Before the scan, so that nothing falls between them.
+    next_scan_ = now + (inotify_ ? scan_interval : scan_interval_alone);
     return names(shm::ring_suffix);
 }
 
-void DirectoryWatch::clean_up() const {
+void DirectoryWatch::clean_up() {
     std::vector<RingName> temporary = names(shm::temporary_suffix);
     if (temporary.size() > temporary_looks_max) temporary.resize(temporary_looks_max);
     for (const auto& [name, inode] : temporary) {
@@ -59,14 +73,12 @@ void DirectoryWatch::clean_up() const {
     }
 }
 
-std::vector<RingName> DirectoryWatch::names(const char* suffix) const {
+std::vector<RingName> DirectoryWatch::names(const char* suffix) {
     std::vector<RingName> found;
-    // A descriptor of its own: closedir() takes it along, and reading moves it.
-    const int fd = ::openat(directory_.fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return found;
-    const std::unique_ptr<DIR, int (*)(DIR*)> listing(::fdopendir(fd), ::closedir);
-    if (!listing) return found;
-    while (const dirent* entry = ::readdir(listing.get()))
+    if (!listing_) listing_ = open_listing(directory_.fd.get());
+    if (!listing_) return found;
+    ::rewinddir(listing_.get());
+    while (const dirent* entry = ::readdir(listing_.get()))
         if (std::string_view(entry->d_name).ends_with(suffix))
             found.push_back({entry->d_name, entry->d_ino});
     return found;

@@ -7,8 +7,12 @@
 
 #include "shm/ring_directory.hpp"
 
+#include <dirent.h>
+
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,15 +34,26 @@ public:
     // every ten seconds (every second where no inotify is to be had) these are all of them, as soon
     // as the caller is done with what it had: `may_scan`.
     [[nodiscard]] std::vector<RingName> look(Time now, bool may_scan);
+    // The next scan comes within a second: a file could not be opened, for a reason that passes.
+    void scan_soon(Time now) noexcept {
+        next_scan_ = std::min(next_scan_, now + scan_interval_alone);
+    }
+    // False: the limits of inotify are reached, and scans are all there is. Tried again with each.
+    [[nodiscard]] bool watching() const noexcept { return static_cast<bool>(inotify_); }
 
     // Removes what segments that were never finished have left behind: temporary names older than a
     // minute, so many at a time.
-    void clean_up() const;
+    void clean_up();
 
 private:
-    [[nodiscard]] std::vector<RingName> names(const char* suffix) const;
+    static constexpr Time scan_interval_alone = std::chrono::seconds(1);
+
+    void watch();
+    [[nodiscard]] std::vector<RingName> names(const char* suffix);
 
     const shm::DirectoryHandle& directory_;
+    // For good: when descriptors have run out there would be none for a scan.
+    std::unique_ptr<DIR, int (*)(DIR*)> listing_;
     shm::UniqueFd inotify_;
     Time next_scan_{0};
 };

@@ -73,14 +73,14 @@ void Intake::discover(Time now) {
         std::erase_if(refused_, [this](const RefusedFile& file) { return !exists(file.name); });
         std::erase_if(refused_unnamed_, [this](const auto& name) { return !exists(name); });
     }
-    open_new();
+    open_new(now);
 }
 
 // Anybody can fill the directory with names, or make and remove one after the other: that must hold
 // up neither the rings that are known nor, for long, new ones.
-void Intake::open_new() {
-    open_some(fresh_);
-    open_some(listed_);
+void Intake::open_new(Time now) {
+    open_some(fresh_, now);
+    open_some(listed_, now);
     more_waits_ = more_waits_ || !fresh_.empty() || !listed_.empty();
     if (all_seen_ || !listed_.empty()) return;
     all_seen_ = true;
@@ -89,12 +89,12 @@ void Intake::open_new() {
             (void)ensure_row(*process);
 }
 
-void Intake::open_some(std::deque<RingName>& names) {
+void Intake::open_some(std::deque<RingName>& names, Time now) {
     for (std::size_t opens = 0; opens < round_opens_max && !names.empty();) {
         const RingName file = std::move(names.front());
         names.pop_front();
         if (!is_new(file)) continue;
-        open_segment(file);
+        open_segment(file, now);
         ++opens;
     }
 }
@@ -109,12 +109,13 @@ bool Intake::exists(const std::string& name) const {
     return ::fstatat(directory_.fd.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-void Intake::open_segment(const RingName& file) {
+void Intake::open_segment(const RingName& file, Time now) {
     const std::string& name = file.name;
     auto map = shm::SegmentMap::open(directory_.fd.get(), name, shm::SegmentAccess::drain);
     if (!map) {
         const ErrorCode code = map.error().code;
         if (code == ErrorCode::not_found) return;
+        if (code == ErrorCode::full) watch_.scan_soon(now);  // Others give descriptors back.
         if (file.inode != 0 && (code == ErrorCode::corrupt || code == ErrorCode::unsupported)) {
             if (no_rings_.size() >= no_rings_max) no_rings_.clear();
             no_rings_.insert(hash_of(file));

@@ -75,6 +75,8 @@ public:
     [[nodiscard]] const std::vector<RefusedFile>& refused() const noexcept { return refused_; }
     // Files that are refused and did not fit into that list.
     [[nodiscard]] std::size_t refused_unnamed() const noexcept { return refused_unnamed_.size(); }
+    // New rings are seen as they are made; else a second later at most.
+    [[nodiscard]] bool watching() const noexcept { return watch_.watching(); }
     // Those that the last round drained, or would have but for user_spans_max.
     [[nodiscard]] const std::vector<UserSpans>& users() const noexcept { return users_; }
     [[nodiscard]] const DrainCounts& counts() const noexcept { return drain_.counts(); }
@@ -99,10 +101,10 @@ private:
     static constexpr std::uint64_t round_bytes_max = 16 << 20;
 
     void discover(Time now);
-    void open_new();
-    void open_some(std::deque<RingName>& names);
+    void open_new(Time now);
+    void open_some(std::deque<RingName>& names, Time now);
     [[nodiscard]] bool is_new(const RingName& file) const;
-    void open_segment(const RingName& file);
+    void open_segment(const RingName& file, Time now);
     [[nodiscard]] bool within_caps(const std::string& name, const shm::SegmentMap& map);
     Process& process_of(Segment& segment);
     // False: not before all rings that were there at the start have been looked at. Until then the

@@ -155,6 +155,7 @@ void fill_spool(status::Spool& status, const SpoolState& state) {
     status.blocks_max = state.blocks_max;
     status.used = state.blocks * block_bytes;
     status.full = state.full;
+    status.file_system_full = state.file_system_full;
 }
 
 }  // namespace
@@ -177,9 +178,10 @@ void fill_intake(status::Snapshot& snapshot, const Intake& intake, Spool& spool,
     const SpoolState state = spool.state();
     fill_spool(snapshot.spool, state);
     if (!state.note.empty()) snapshot.notes.push_back(state.note);
-    if (state.file_system_full)
+    if (!intake.watching())
         snapshot.notes.push_back(
-            "The file system of the ring directory is full: the spool cannot grow. Make room.");
+            "No inotify instance is to be had, so new programs are looked for once a second: raise "
+            "fs.inotify.max_user_instances (sysctl) if that is too seldom.");
 }
 
 }  // namespace oteld::daemon

@@ -33,7 +33,19 @@ Result<std::unique_ptr<Spool>> Spool::open(const shm::DirectoryHandle& directory
     if (!file) return file.error();
     std::unique_ptr<Spool> spool(new Spool(std::move(*file), blocks));
     if (auto recovered = spool->recover(exporters); !recovered) return recovered.error();
+    spool->hold_a_block();
     return spool;
+}
+
+// From now on there is always one with memory, so that a file system that rings have filled can be
+// drained all the same. What an earlier daemon held may be any of them.
+void Spool::hold_a_block() noexcept {
+    for (std::size_t i = free_.size(); i-- > 0 && current_ == no_block;) {
+        if (!file_->allocate(free_[i])) continue;
+        current_ = free_[i];
+        free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    file_system_full_ = current_ == no_block;
 }
 
 Spool::Place Spool::place(std::size_t bytes) noexcept {
@@ -199,8 +211,9 @@ void Spool::forget_folded() noexcept {
 
 void Spool::trim() noexcept {
     if (current_ != no_block) free_if_settled(current_);
-    // The block being filled stays warm; that is all an idle daemon needs.
-    for (const std::uint32_t block : free_) file_->punch(block);
+    // The block being filled stays warm, or the one that is next; that is all an idle daemon needs.
+    for (const std::uint32_t block : free_)
+        if (current_ != no_block || block != free_.back()) file_->punch(block);
 }
 
 const LanePosition* Spool::lane_position(const LaneKey& lane) const {

@@ -140,6 +140,7 @@ private:
     void go_on_filling();
     void discard_removed(std::uint64_t configured);
 
+    void hold_a_block() noexcept;
     void free_if_settled(std::uint32_t block);
     void fold_block(std::uint32_t block);
     [[nodiscard]] bool take_block() noexcept;

@@ -19,6 +19,8 @@ Error spool_error(const shm::DirectoryHandle& directory, const char* what, int e
     std::string message = std::string("Cannot ") + what + " " + directory.path + "/" +
                           shm::spool_name + ": " + std::strerror(error) + ".";
     if (error == ENOSPC) message += " Make room in " + directory.path + " or give it more memory.";
+    if (error == EFBIG)
+        message += " Raise LimitFSIZE= (ulimit -f), or lower receivers.shm.spool_size.";
     return {error == ENOSPC ? ErrorCode::full : ErrorCode::io, message};
 }
 

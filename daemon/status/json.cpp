@@ -262,6 +262,7 @@ void fields(Archive& archive, Spool& spool) {
     archive.field("blocks", spool.blocks);
     archive.field("blocks_max", spool.blocks_max);
     archive.field("full", spool.full);
+    archive.field("file_system_full", spool.file_system_full);
 }
 
 template <class Archive>
@@ -286,6 +287,7 @@ void fields(Archive& archive, Directory& directory) {
     archive.field("setgid", directory.setgid);
     archive.field("mode", directory.mode);
     archive.field("free_bytes", directory.free_bytes);
+    archive.field("full", directory.full);
     archive.field("consequences", directory.consequences);
 }
 

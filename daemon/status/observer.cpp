@@ -34,6 +34,9 @@ constexpr Advice advice[] = {
     {"reentrant", "a signal handler recorded while its thread was inside the client"},
     {"orphaned", "spans were ended after a fork or after they had been recovered"},
     {"no_lane", "a thread found no lane: the ring directory is full or a limit was reached"},
+    {"reclaimed",
+     "no oteld drained its rings, and they were removed to make room for newer ones: keep it "
+     "running, or enlarge the ring directory"},
     {"malformed", "records were damaged: the program may be writing over its memory"},
 };
 
@@ -114,18 +117,32 @@ void judge_files(const std::vector<NamedFile>& files, std::string_view what,
         fmt::format("ring file {} is {}: {}{}", files.front().name, what, files.front().why, more));
 }
 
+void judge_room(Snapshot& snapshot) {
+    const std::string& directory = snapshot.directory.path;
+    if (snapshot.directory.full || snapshot.spool.file_system_full) {
+        snapshot.reasons.push_back(fmt::format(
+            "the file system of {} is full: programs that start now are not recorded, and rings "
+            "and spool do not grow; make room there, or enlarge it (mount -o remount,size=)",
+            directory));
+    }
+    if (snapshot.spool.full) {
+        const std::string size = snapshot.spool.file_system_full
+                                     ? "as large as the file system lets it be"
+                                     : bytes_words(snapshot.spool.bytes);
+        snapshot.reasons.push_back(
+            fmt::format("the spool is full ({}): draining has stopped until an exporter delivers; "
+                        "rings fill up, then spans are dropped",
+                        size));
+    }
+}
+
 }  // namespace
 
 void judge(Snapshot& snapshot, std::int64_t now_ns) {
     snapshot.reasons.clear();
     for (const Exporter& exporter : snapshot.exporters)
         judge_exporter(exporter, now_ns, snapshot.reasons);
-    if (snapshot.spool.full) {
-        snapshot.reasons.push_back(
-            fmt::format("the spool is full ({}): draining has stopped until an exporter delivers; "
-                        "rings fill up, then spans are dropped",
-                        bytes_words(snapshot.spool.bytes)));
-    }
+    judge_room(snapshot);
     judge_applications(snapshot, snapshot.reasons);
     judge_files(snapshot.rings.quarantined, "damaged and not drained any more", snapshot.reasons);
     judge_files(snapshot.rings.refused, "not drained", snapshot.reasons);

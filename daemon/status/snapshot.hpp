@@ -116,7 +116,8 @@ struct Spool {
     std::uint64_t used = 0;    // blocks in use
     std::uint64_t blocks = 0;  // in use
     std::uint64_t blocks_max = 0;
-    bool full = false;  // draining has stopped until an exporter settles
+    bool full = false;              // draining has stopped until an exporter settles
+    bool file_system_full = false;  // it found no memory, or none but the block that it holds
 };
 
 struct NamedFile {
@@ -140,7 +141,8 @@ struct Directory {
     std::uint32_t mode = 0;  // permission bits
     std::uint64_t free_bytes = 0;
     std::vector<std::string>
-        consequences;  // what a mode 0600, a directory on disk, ... means for the user
+        consequences;   // what a mode 0600, a directory on disk, ... means for the user
+    bool full = false;  // no ring is made any more
 };
 
 struct Resources {

@@ -29,9 +29,11 @@ class Load:
         return json.loads(out.strip().splitlines()[-1])
 
     def kill(self):
+        """Kills it; returns what it had said on standard error."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.communicate(timeout=WATCHDOG_SECONDS)
+        _, error = self.process.communicate(timeout=WATCHDOG_SECONDS)
         assert self.process.returncode == -signal.SIGKILL, "it had ended before it was killed"
+        return error
 
     def ended(self):
         """{thread: the last load.seq whose end() has returned}, right even after a kill."""

@@ -488,6 +488,10 @@ TEST_CASE("each fault has its sentence, and nothing else degrades") {
         {"rejected lately", [](Snapshot& s) { s.exporters[0].rejected_recently = 2; },
          "rejected 2 spans in the last minute"},
         {"full spool", [](Snapshot& s) { s.spool.full = true; }, "the spool is full"},
+        {"full ring directory", [](Snapshot& s) { s.directory.full = true; },
+         "is full: programs that start now are not recorded"},
+        {"no memory for the spool", [](Snapshot& s) { s.spool.file_system_full = true; },
+         "make room there, or enlarge it"},
         {"damaged ring",
          [](Snapshot& s) {
              s.rings.quarantined = {{"x.ring", "why"}};

@@ -169,6 +169,39 @@ TEST_CASE("at a file-size limit the batch is refused whole, and goes in once the
     CHECK(list(directory, {.limit = 0}).size() == 2001);
 }
 
+TEST_CASE("wherever in a batch the room ends, nothing of it stays") {
+    // A failed statement ends its transaction: one that ran after it would be committed by itself.
+    for (rlim_t limit_kib = 100; limit_kib < 400; limit_kib += 13) {
+        CAPTURE(limit_kib);
+        const Directory directory;
+        const pid_t child = ::fork();
+        REQUIRE(child >= 0);
+        if (child == 0) {
+            std::signal(SIGXFSZ, SIG_IGN);
+            rlimit limit{};
+            ::getrlimit(RLIMIT_FSIZE, &limit);
+            limit.rlim_cur = limit_kib << 10;
+            ::setrlimit(RLIMIT_FSIZE, &limit);
+            // Kept in memory until its cache is full: then any statement may be the one that
+            // writes.
+            auto store = make_trace_store({}, directory.store(), [] { return clock_ms; });
+            BatchOf large;
+            for (std::uint32_t i = 0; i < 12'000; ++i)
+                large.add("a", {span_message({.trace_id = trace_id_of(i)})});
+            ::_exit(store->send(large.batch()).outcome == Outcome::retry_after ? 0 : 1);
+        }
+        int status = 0;
+        REQUIRE(::waitpid(child, &status, 0) == child);
+        CHECK(WIFEXITED(status));
+        CHECK(WEXITSTATUS(status) == 0);
+        Sqlite db;
+        REQUIRE(db.open(directory.store(), true));
+        CHECK(db.number("SELECT count(*) FROM spans") == 0);
+        CHECK(db.number("SELECT count(*) FROM traces") == 0);
+        CHECK_FALSE(db.failed());
+    }
+}
+
 TEST_CASE("spans of a store are for its owner and group only") {
     const Directory directory;
     ::umask(0);

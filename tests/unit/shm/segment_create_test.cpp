@@ -242,11 +242,12 @@ TEST_CASE(
                   return 0;
               }) == 0);
     }
-    const Reclaimed one = reclaim_dead_segments(place.directory, 1, {}, 0);
+    CHECK(reclaim_dead_segments(place.directory, {1ULL << 30, 1ULL << 30}, {}, 0).files == 0);
+    const Reclaimed one = reclaim_dead_segments(place.directory, {0, 1}, {}, 0);
     CHECK(one.files == 1);
     CHECK(one.spans == 10 + 100);
     CHECK(place.files() == std::vector<std::string>{name_of(2), name_of(3)});
-    const Reclaimed rest = reclaim_dead_segments(place.directory, 1ULL << 40, {}, 0);
+    const Reclaimed rest = reclaim_dead_segments(place.directory, {0, 1ULL << 40}, {}, 0);
     CHECK(rest.files == 2);
     CHECK(rest.spans == 20 + 30 + 200);
     CHECK(place.files().empty());
@@ -256,7 +257,7 @@ TEST_CASE("reclaim takes a few at a time") {
     const Place place;
     for (std::uint8_t name = 20; name >= 1; --name)
         CHECK(status_of([&] { return make(place, name).fd < 0 ? 1 : 0; }) == 0);
-    CHECK(reclaim_dead_segments(place.directory, 1ULL << 40, {}, 0).files == 16);
+    CHECK(reclaim_dead_segments(place.directory, {0, 1ULL << 40}, {}, 0).files == 16);
     CHECK(place.files().size() == 4);
 }
 
@@ -268,9 +269,9 @@ TEST_CASE("reclaim leaves to a living daemon what it has mapped") {
                   return 0;
               }) == 0);
     }
-    CHECK(reclaim_dead_segments(place.directory, 1ULL << 40, {}, 2).files == 2);
+    CHECK(reclaim_dead_segments(place.directory, {0, 1ULL << 40}, {}, 2).files == 2);
     CHECK(place.files() == std::vector<std::string>{name_of(2)});
-    CHECK(reclaim_dead_segments(place.directory, 1ULL << 40, {}, 0).files == 1);
+    CHECK(reclaim_dead_segments(place.directory, {0, 1ULL << 40}, {}, 0).files == 1);
 }
 
 TEST_CASE("reclaim leaves living segments alone, its own and their locks too") {
@@ -292,7 +293,7 @@ TEST_CASE("reclaim leaves living segments alone, its own and their locks too") {
     char byte = 0;
     REQUIRE(::read(ready[0], &byte, 1) == 1);
     const FileId mine[] = {{own.device, own.inode}};
-    const Reclaimed reclaimed = reclaim_dead_segments(place.directory, 1ULL << 40, mine, 0);
+    const Reclaimed reclaimed = reclaim_dead_segments(place.directory, {0, 1ULL << 40}, mine, 0);
     CHECK(reclaimed.files == 0);
     CHECK(place.files().size() == 2);
     // A process loses its lock on a file when it closes any descriptor of it: looking must not have
@@ -333,7 +334,7 @@ TEST_CASE("reclaim is not misled by damaged files, directories and foreign names
     header.daemon_offset = 4000;
     header.lanes_offset = 4000;
     file(6, &header, sizeof header);
-    CHECK(reclaim_dead_segments(place.directory, 1ULL << 40, {}, 0).files == 0);
+    CHECK(reclaim_dead_segments(place.directory, {0, 1ULL << 40}, {}, 0).files == 0);
     CHECK(place.files().size() == 6);
 }
 
