@@ -52,7 +52,8 @@ class Daemon:
     def start(self, config=None, *arguments, wait=True):
         """config: YAML text, or None for no file at all (then /etc/oteld/oteld.yaml is the machine's own risk)."""
         command = [*self.command, str(self.oteld), "run"]
-        if "otlp_grpc" in (config or "") and not (self.oteld.parent / "modules/otlp_grpc.so").exists():
+        modules = [self.oteld.parent / "modules", self.oteld.parent.parent / "lib/oteld"]
+        if "otlp_grpc" in (config or "") and not any((place / "otlp_grpc.so").exists() for place in modules):
             pytest.skip("built without gRPC")
         if config is not None:
             path = self.directory / "oteld.yaml"
