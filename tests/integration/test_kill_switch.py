@@ -38,7 +38,7 @@ def test_a_running_program_is_turned_off_and_on_again(daemon, configured, tmp_pa
             eventually(lambda: stands_still(daemon, "switched"), "it records no more")
             off = started(daemon, "switched")
             status = daemon.status()
-            assert status["recording"] is False and status["verdict"] == "healthy"
+            assert status["recording"] is False and status["verdict"] == "healthy", status["reasons"]
             assert_balanced(status)
             assert daemon.stop() == 0
             daemon.start(text[True])
