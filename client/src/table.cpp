@@ -5,7 +5,6 @@
 
 #include "oteld/detail/wire.hpp"
 
-#include <cstring>
 #include <memory>
 #include <new>
 

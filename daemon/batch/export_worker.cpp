@@ -99,8 +99,7 @@ ExporterFacts ExportWorker::facts() const {
     facts.failing_since_ns = writing_since;
     facts.words =
         "a write has not come back: the disk, or who reads it, hangs or is slow; look at it "
-        "(dmesg, "
-        "iostat) or name another path";
+        "(dmesg, iostat) or name another path";
     return facts;
 }
 
