@@ -93,7 +93,14 @@ struct BasicSlots {
             candidates = free & class_mask[slot_class];
             if (candidates == 0) return nullptr;
         }
-        slot = static_cast<std::uint32_t>(__builtin_ctzll(candidates));
+        return take_free(slot_class, slot);
+    }
+    // Whether take_free() may be called.
+    [[nodiscard]] bool any_free(std::uint32_t slot_class) const noexcept {
+        return (free & class_mask[slot_class]) != 0;
+    }
+    [[nodiscard]] SlotControl* take_free(std::uint32_t slot_class, std::uint32_t& slot) noexcept {
+        slot = static_cast<std::uint32_t>(__builtin_ctzll(free & class_mask[slot_class]));
         free &= ~(1ULL << slot);
         return reinterpret_cast<SlotControl*>(base[slot_class] +
                                               static_cast<std::size_t>(slot - first[slot_class]) *

@@ -97,22 +97,22 @@ oteld_context to_c(const oteld::abi::Context& from) noexcept {
     return to;
 }
 
-// Scalars need no tree; only arrays and maps allocate.
-void set_value(oteld::abi::Span& span, std::string_view key, const oteld_value& value) noexcept {
-    using namespace oteld::detail;
-    switch (type_of(value)) {
-        case OTELD_BOOL: return set_boolean(span, key, value.as.boolean);
-        case OTELD_INT: return set_integer(span, key, value.as.integer);
-        case OTELD_DOUBLE: return set_real(span, key, value.as.real);
-        case OTELD_STRING: return set_string(span, key, view(value.as.string));
-        default: break;
-    }
+// Scalars need no tree; only arrays and maps allocate. Returns where the content ends then.
+std::uint8_t* set_value(oteld::abi::Span& span, std::uint8_t* at, std::string_view key,
+                        const oteld_value& value) noexcept {
     try {
         Tree tree;
-        set_any(span, key, tree.value(value));
+        return oteld::detail::set_any(span, at, key, tree.value(value));
     } catch (const std::bad_alloc&) {
         oteld::abi::count_dropped(span, oteld::abi::Dropped::attributes);
+        return at;
     }
+}
+
+template <class T>
+[[gnu::always_inline]] inline void set_plain(oteld_span* span, std::string_view key,
+                                             T value) noexcept {
+    if (oteld::abi::Span* to = recording(span)) oteld::detail::set_plain(*to, key, value);
 }
 
 // Calls function(list) with the attributes in the encoder's shape, or with none when memory is
@@ -142,29 +142,27 @@ OTELD_EXPORT oteld_tracer oteld_get_tracer(oteld_str name, oteld_str version,
 OTELD_EXPORT void oteld_span_start(oteld_span* span, oteld_tracer tracer, oteld_str name,
                                    const oteld_start* options) {
     if (span == nullptr) return;
-    raw(span)->record = nullptr;
-    raw(span)->context = {};
-    if (tracer.scope == nullptr) return;
+    if (tracer.scope == nullptr) {
+        raw(span)->record = nullptr;
+        raw(span)->context = {};
+        return;
+    }
     static constexpr oteld_start defaults{};
     if (options == nullptr) options = &defaults;
     oteld::abi::Context parent{};
-    if (options->parent != nullptr) parent = context_of(*options->parent).raw();
     const bool explicit_parent = options->root || options->parent != nullptr;
-    if (options->root) parent = {};
-    const oteld::abi::Start start{tracer.scope,
-                                  name.data,
-                                  view(name).size(),
-                                  explicit_parent ? &parent : nullptr,
-                                  options->start_time,
-                                  static_cast<std::uint32_t>(options->kind),
-                                  0};
-    oteld::abi::client()->start(raw(span), &start);
-    if (raw(span)->record == nullptr) return;
+    if (options->parent != nullptr && !options->root) parent = context_of(*options->parent).raw();
+    std::uint8_t* at =
+        oteld::abi::client()->start(raw(span), tracer.scope, explicit_parent ? &parent : nullptr,
+                                    options->start_time, static_cast<std::uint32_t>(options->kind));
+    if (at == nullptr) return;
+    at = oteld::detail::put_name(*raw(span), at, view(name));
     const std::size_t attributes = options->attributes == nullptr ? 0 : options->attribute_count;
     for (std::size_t i = 0; i < attributes; ++i) {
-        set_value(*raw(span), view(options->attributes[i].key), options->attributes[i].value);
+        at = set_value(*raw(span), at, view(options->attributes[i].key),
+                       options->attributes[i].value);
     }
-    oteld::abi::publish(*raw(span));
+    oteld::abi::publish(*raw(span), at);
 }
 
 OTELD_EXPORT bool oteld_span_recording(const oteld_span* span) {
@@ -176,47 +174,30 @@ OTELD_EXPORT oteld_context oteld_span_context(const oteld_span* span) {
 }
 
 OTELD_EXPORT void oteld_span_set(oteld_span* span, oteld_str key, oteld_value value) {
-    if (auto* to = recording(span)) {
-        set_value(*to, view(key), value);
-        oteld::abi::publish(*to);
-    }
+    if (auto* to = recording(span))
+        oteld::abi::publish(*to, set_value(*to, to->cursor, view(key), value));
 }
 
 OTELD_EXPORT void oteld_span_set_bool(oteld_span* span, oteld_str key, bool value) {
-    if (auto* to = recording(span)) {
-        oteld::detail::set_boolean(*to, view(key), value);
-        oteld::abi::publish(*to);
-    }
+    set_plain(span, view(key), value);
 }
 
 OTELD_EXPORT void oteld_span_set_int(oteld_span* span, oteld_str key, int64_t value) {
-    if (auto* to = recording(span)) {
-        oteld::detail::set_integer(*to, view(key), value);
-        oteld::abi::publish(*to);
-    }
+    set_plain(span, view(key), value);
 }
 
 OTELD_EXPORT void oteld_span_set_double(oteld_span* span, oteld_str key, double value) {
-    if (auto* to = recording(span)) {
-        oteld::detail::set_real(*to, view(key), value);
-        oteld::abi::publish(*to);
-    }
+    set_plain(span, view(key), value);
 }
 
 OTELD_EXPORT void oteld_span_set_string(oteld_span* span, oteld_str key, oteld_str value) {
-    if (auto* to = recording(span)) {
-        oteld::detail::set_string(*to, view(key), view(value));
-        oteld::abi::publish(*to);
-    }
+    set_plain(span, view(key), view(value));
 }
 
 OTELD_EXPORT void oteld_span_set_bytes(oteld_span* span, oteld_str key, const void* data,
                                        size_t size) {
-    if (auto* to = recording(span)) {
-        oteld::detail::set_any(*to, view(key),
-                               Value(oteld::bytes{data, data == nullptr ? 0 : size}));
-        oteld::abi::publish(*to);
-    }
+    if (auto* to = recording(span))
+        oteld::detail::set_slowly(*to, view(key), oteld::bytes{data, data == nullptr ? 0 : size});
 }
 
 OTELD_EXPORT void oteld_span_event(oteld_span* span, oteld_str name,
@@ -224,11 +205,11 @@ OTELD_EXPORT void oteld_span_event(oteld_span* span, oteld_str name,
     auto* to = recording(span);
     if (to == nullptr) return;
     with_list(attributes, count, [&](const Attribute* first, std::size_t size) {
-        oteld::detail::add_event(*to, view(name), {first, size, to->limits->event_attributes},
-                                 time != 0 ? time : oteld::abi::client()->now(),
-                                 to->limits->value_length);
+        oteld::abi::publish(
+            *to, oteld::detail::add_event(
+                     *to, to->cursor, view(name), {first, size, to->limits->event_attributes},
+                     time != 0 ? time : oteld::abi::client()->now(), to->limits->value_length));
     });
-    oteld::abi::publish(*to);
 }
 
 OTELD_EXPORT void oteld_span_link(oteld_span* span, const oteld_context* other,
@@ -238,9 +219,10 @@ OTELD_EXPORT void oteld_span_link(oteld_span* span, const oteld_context* other,
     const oteld::SpanContext context = context_of(*other);
     if (!context.valid() && count == 0) return;
     with_list(attributes, count, [&](const Attribute* first, std::size_t size) {
-        oteld::detail::add_link(*to, context, {first, size, to->limits->link_attributes});
+        oteld::abi::publish(*to,
+                            oteld::detail::add_link(*to, to->cursor, context,
+                                                    {first, size, to->limits->link_attributes}));
     });
-    oteld::abi::publish(*to);
 }
 
 namespace {

@@ -31,10 +31,10 @@ void choose_clock() noexcept {
 void Random::seed() noexcept {
     if (getrandom(state, sizeof state, GRND_NONBLOCK) == static_cast<ssize_t>(sizeof state)) return;
     // Early boot or a sandbox: weaker, but distinct for each thread and process.
-    state[0] = clock_ns(CLOCK_REALTIME);
-    state[1] = clock_ns(CLOCK_MONOTONIC) * 0x9E3779B97F4A7C15ULL;
-    state[2] = reinterpret_cast<std::uintptr_t>(this);
-    state[3] = static_cast<std::uint64_t>(getpid()) << 32 | 1U;
+    state[0] = clock_ns(CLOCK_REALTIME) ^ reinterpret_cast<std::uintptr_t>(this) << 16;
+    state[1] = (clock_ns(CLOCK_MONOTONIC) * 0x9E3779B97F4A7C15ULL ^
+                static_cast<std::uint64_t>(getpid()) << 32) |
+               1U;
     for (int i = 0; i < 16; ++i) next();
 }
 

@@ -272,7 +272,7 @@ void put_generation(const Process& process, Scope& scope, const Provider* provid
     // Pairs with start()'s acquire, and with set_global_provider().
     scope.generation.store(process.generation, std::memory_order_seq_cst);
     if (scope.own == nullptr && !is_global(provider))
-        scope.generation.store(0, std::memory_order_seq_cst);
+        scope.generation.store(Scope::unregistered, std::memory_order_seq_cst);
 }
 
 // Called with the mutex held.

@@ -37,7 +37,8 @@ struct Lane {
     Random random;
     std::atomic<const Thread*> owner;  // Null: free.
     SegmentEntry* segment;
-    std::uint32_t index;  // In the segment.
+    const shm::DaemonSegment* daemon;  // What the daemon says about the segment.
+    std::uint32_t index;               // In the segment.
     std::uint64_t
         grow_at_ns;  // CLOCK_MONOTONIC_COARSE: growth was refused; not tried again before.
     std::uint64_t bank_at_ns;  // The same for further slots.
@@ -52,13 +53,13 @@ struct SegmentEntry {
 
 // The daemon took the segment for dead: it has settled what was in there and reads it no more.
 [[nodiscard]] inline bool retired(const Lane& lane) noexcept {
-    return __atomic_load_n(&lane.segment->segment.daemon->retired, __ATOMIC_RELAXED) != 0;
+    return __atomic_load_n(&lane.daemon->retired, __ATOMIC_RELAXED) != 0;
 }
 
 // `retired` and `recording_off` in one load, which finds 0 nearly always.
 [[nodiscard]] inline std::uint32_t attention(const Lane& lane) noexcept {
     using Word [[gnu::may_alias]] = const std::uint32_t;
-    return __atomic_load_n(reinterpret_cast<Word*>(lane.segment->segment.daemon), __ATOMIC_RELAXED);
+    return __atomic_load_n(reinterpret_cast<Word*>(lane.daemon), __ATOMIC_RELAXED);
 }
 static_assert(offsetof(shm::DaemonSegment, retired) == 0);
 
@@ -108,12 +109,20 @@ struct Thread {
     Lane* lane = nullptr;
     volatile std::uint32_t inside =
         0;  // 1 while the thread is in the client: a signal handler must not enter.
+    std::uint32_t reserved = 0;
     volatile std::uint32_t reentered = 0;  // Spans that a signal handler wanted to start meanwhile.
     volatile std::uint32_t reentered_ends = 0;
-    std::uint32_t misuses = 0;
     abi::Context current{};
 };
 extern thread_local constinit Thread this_thread __attribute__((tls_model("initial-exec")));
+
+// `reentered` and `reentered_ends` in one load, which finds 0 nearly always.
+[[nodiscard]] inline std::uint64_t reentries(const Thread& thread) noexcept {
+    using Word [[gnu::may_alias]] = const volatile std::uint64_t;
+    return *reinterpret_cast<Word*>(&thread.reentered);
+}
+static_assert(offsetof(Thread, reentered) % 8 == 0 &&
+              offsetof(Thread, reentered_ends) == offsetof(Thread, reentered) + 4);
 
 // Keeps a signal handler out while the thread's lane or its context is being changed: what the
 // handler starts or ends meanwhile is dropped and counted.
@@ -128,14 +137,16 @@ public:
     ~Inside() {
         std::atomic_signal_fence(std::memory_order_seq_cst);
         thread_.inside = before_;
-        if (__builtin_expect((thread_.reentered | thread_.reentered_ends) != 0, 0) && before_ == 0)
-            count_reentries(thread_);
+        if (__builtin_expect(reentries(thread_) != 0, 0) && before_ == 0) count_reentries(thread_);
     }
     Inside(const Inside&) = delete;
     Inside& operator=(const Inside&) = delete;
 
+    // Returns `result`, for callers that have nothing else to do.
+    [[gnu::noinline]] static std::uint8_t* count_reentries(Thread& thread,
+                                                           std::uint8_t* result = nullptr) noexcept;
+
 private:
-    [[gnu::noinline]] static void count_reentries(Thread& thread) noexcept;
     Thread& thread_;
     const std::uint32_t before_;
 };

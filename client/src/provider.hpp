@@ -46,8 +46,10 @@ struct Scope {
 
     // Written under the process mutex, `generation` last with release; start() reads it with
     // acquire.
-    std::atomic<std::uint64_t> generation{
-        0};  // Of the process that `index` and `active` belong to; 0: none yet.
+    static constexpr std::uint64_t unregistered =
+        ~0ULL;  // No lane's: those count from 1, or are 0.
+    // Of the process that `index` and `active` belong to.
+    std::atomic<std::uint64_t> generation{unregistered};
     std::atomic<std::uint32_t> index{0};
     std::atomic<const Provider*> active{nullptr};
 };

@@ -1,4 +1,4 @@
-// xoshiro256++, one per lane, seeded by getrandom: ids that do not collide across threads, forks
+// xoroshiro128++, one per lane, seeded by getrandom: ids that do not collide across threads, forks
 // and hosts.
 //
 // Used by: span and trace ids. Threads: the lane's owner. Not for secrets.
@@ -10,20 +10,16 @@
 namespace oteld::sdk {
 
 struct Random {
-    std::uint64_t state[4];
+    std::uint64_t state[2];
 
     void seed() noexcept;  // From the kernel; falls back to clocks and addresses where getrandom is
                            // refused.
 
     std::uint64_t next() noexcept {
-        const std::uint64_t result = rotate(state[0] + state[3], 23) + state[0];
-        const std::uint64_t shifted = state[1] << 17;
-        state[2] ^= state[0];
-        state[3] ^= state[1];
-        state[1] ^= state[2];
-        state[0] ^= state[3];
-        state[2] ^= shifted;
-        state[3] = rotate(state[3], 45);
+        const std::uint64_t result = rotate(state[0] + state[1], 17) + state[0];
+        const std::uint64_t mixed = state[0] ^ state[1];
+        state[0] = rotate(state[0], 49) ^ mixed ^ mixed << 21;
+        state[1] = rotate(mixed, 28);
         return result;
     }
 

@@ -177,6 +177,7 @@ static void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t
     auto* lane = new (segment.private_page(index) + lane_state_offset) Lane{};
     lane->generation = process.generation;
     lane->segment = &entry;
+    lane->daemon = segment.daemon;
     lane->index = index;
     lane->slots.initialise(segment.lane(index), geometry.slot_count, geometry.slot_bytes);
     lane->writer.initialise(segment.lane(index) + segment.data_offset, geometry.data_bytes,

@@ -43,53 +43,71 @@ std::uint64_t& dropped(Lane& lane, shm::DropReason reason) noexcept {
     return lane.writer.producer->dropped[static_cast<std::uint32_t>(reason)];
 }
 
-std::uint64_t nonzero(Random& random) noexcept {
-    std::uint64_t value = random.next();
-    while (__builtin_expect(value == 0, 0)) value = random.next();
+// Several fields in one access, the first in the lowest bits.
+std::uint64_t word(const std::uint8_t* at) noexcept {
+    std::uint64_t value;
+    std::memcpy(&value, at, sizeof value);
     return value;
 }
+void put_word(void* at, std::uint64_t value) noexcept { std::memcpy(at, &value, sizeof value); }
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+
+// Zero means "none" for an id; one in 2^64 becomes 1 instead.
+std::uint64_t nonzero(std::uint64_t value) noexcept { return value + (value == 0 ? 1 : 0); }
 
 // The identity of a span under way, in registers: writing it to memory and reading it back in other
 // widths stalls.
 struct Identity {
-    std::uint64_t trace[2];
+    std::uint64_t trace_first;
+    std::uint64_t trace_last;
     std::uint64_t span;
     std::uint64_t parent;
-    std::uint8_t flags;
-    bool has_parent;
+    std::uint64_t flags;
+    std::uint64_t record_flags;
+    abi::TraceState* trace_state;  // The parent's, without a reference of its own.
+    bool root;
 };
 
-Identity identify(const abi::Context& parent, Random& random) noexcept {
+[[gnu::always_inline]] inline Identity identify(const abi::Context& parent,
+                                                Random& lane_random) noexcept {
     Identity own;
-    std::memcpy(own.trace, parent.trace_id, sizeof own.trace);
-    own.has_parent = (own.trace[0] | own.trace[1]) != 0;
-    if (own.has_parent) {
-        std::memcpy(&own.parent, parent.span_id, sizeof own.parent);
-        own.flags = parent.flags & ~1U;
-    } else {
-        own.trace[0] = nonzero(random);
-        own.trace[1] = random.next();
+    Random random = lane_random;
+    own.trace_first = word(parent.trace_id);
+    own.trace_last = word(parent.trace_id + 8);
+    own.root = (own.trace_first | own.trace_last) == 0;
+    if (own.root) {
+        own.trace_first = nonzero(random.next());
+        own.trace_last = random.next();
         own.parent = 0;
         own.flags = 2;  // Random trace id (W3C level 2).
+        own.record_flags = detail::record_parent_known;
+        own.trace_state = nullptr;
+    } else {
+        own.parent = word(parent.span_id);
+        own.flags = parent.flags & ~1U;
+        own.record_flags = detail::record_parent_known;
+        if (parent.remote != 0) own.record_flags |= detail::record_parent_remote;
+        own.trace_state = parent.trace_state;
     }
-    own.span = nonzero(random);
+    own.span = nonzero(random.next());
+    lane_random = random;
     return own;
 }
 
-bool sampled(const Sampler& sampler, const abi::Context& parent, const Identity& own) noexcept {
-    if (sampler.parent_based && own.has_parent) return (parent.flags & 1U) != 0;
+[[gnu::always_inline]] inline bool sampled(const Sampler& sampler, const abi::Context& parent,
+                                           const Identity& own) noexcept {
+    if (sampler.parent_based && !own.root) return (parent.flags & 1U) != 0;
     if (sampler.root_threshold == Sampler::always) return true;
-    return __builtin_bswap64(own.trace[1]) < sampler.root_threshold;
+    return __builtin_bswap64(own.trace_last) < sampler.root_threshold;
 }
 
-// The trace state is the parent's, with a reference of its own.
-void put_context(abi::Context& context, const Identity& own, const abi::Context& parent) noexcept {
-    std::memcpy(context.trace_id, own.trace, sizeof context.trace_id);
-    std::memcpy(context.span_id, &own.span, sizeof context.span_id);
-    const std::uint64_t flags = own.flags;  // And remote and reserved: zero.
-    std::memcpy(&context.flags, &flags, sizeof flags);
-    context.trace_state = own.has_parent ? parent.trace_state : nullptr;
-    abi::retain(context.trace_state);
+[[gnu::always_inline]] inline void put_context(abi::Context& context,
+                                               const Identity& own) noexcept {
+    put_word(context.trace_id, own.trace_first);
+    put_word(context.trace_id + 8, own.trace_last);
+    put_word(context.span_id, own.span);
+    put_word(&context.flags, own.flags);  // And remote and reserved: zero.
+    context.trace_state = own.trace_state;
 }
 
 void not_recorded(abi::Span& span, const abi::Context& parent) noexcept {
@@ -107,85 +125,63 @@ shm::SlotControl* allocate(std::size_t bytes) noexcept {
 
 constexpr std::size_t heap_bytes_first = 32 << 10;
 
-// Several fields in one store, the first in the lowest bits.
-void put_word(void* at, std::uint64_t word) noexcept { std::memcpy(at, &word, sizeof word); }
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+// Fills the span and the record's header, its start excepted. What is known in registers first:
+// they are few.
+[[gnu::always_inline]] inline void put_start(abi::Span& span, Lane* lane, std::uint32_t slot,
+                                             shm::SlotControl* control, std::size_t bytes,
+                                             const Scope& scope, const Identity& own,
+                                             std::uint32_t kind) noexcept {
+    SpanRecord* record = record_of(control);
+    put_word(record->trace_id, own.trace_first);
+    put_word(record->trace_id + 8, own.trace_last);
+    put_word(record->span_id, own.span);
+    put_context(span.context, own);
+    put_word(record->parent_id, own.parent);
+    put_word(&record->prefix, static_cast<std::uint64_t>(detail::RecordType::span) << 32 |
+                                  own.record_flags << 40 | sizeof(SpanRecord) << 48);
+    const std::uint64_t known_kind = kind - 1U < 5U ? kind : 1U;  // Others are refused.
+    const std::uint64_t index = scope.index.load(std::memory_order_relaxed) & 0xFFFFU;
+    put_word(&record->kind_status, known_kind | own.flags << 8 | index << 16);
+    record->end = 0;
+    shm::SlotSteps<>::open(*control);
 
-void put_start(SpanRecord& record, const abi::Start& options, const Scope& scope,
-               const abi::Context& parent, const Identity& own) noexcept {
-    std::uint8_t flags = detail::record_parent_known;
-    if (own.has_parent && parent.remote != 0) flags |= detail::record_parent_remote;
-    put_word(&record.prefix, static_cast<std::uint64_t>(detail::RecordType::span) << 32 |
-                                 std::uint64_t{flags} << 40 | sizeof(SpanRecord) << 48);
-    std::memcpy(record.trace_id, own.trace, sizeof record.trace_id);
-    std::memcpy(record.span_id, &own.span, sizeof record.span_id);
-    std::memcpy(record.parent_id, &own.parent, sizeof record.parent_id);
-    record.end = 0;
-    const std::uint32_t kind = options.kind - 1U < 5U ? options.kind : 1U;  // Others are refused.
-    const std::uint32_t index = scope.index.load(std::memory_order_relaxed);
-    put_word(&record.kind_status, kind | std::uint64_t{own.flags} << 8 |
-                                      static_cast<std::uint64_t>(index & 0xFFFFU) << 16);
+    const Provider& provider = *scope.active.load(std::memory_order_relaxed);
+    span.record = record;
+    span.cursor = reinterpret_cast<std::uint8_t*>(record + 1);
+    span.end = reinterpret_cast<std::uint8_t*>(control) + bytes;
+    auto* limit =
+        span.cursor + std::size_t{provider.limits.attributes} * detail::attribute_bytes_least;
+    span.room_end = limit < span.end ? limit : span.end;
+    span.owner = lane;
+    span.generation = lane->generation;
+    span.limits = &provider.limits;
+    span.slot = slot;
+    span.description_bytes = span.events = span.links = span.repeated_keys = span.reserved = 0;
+    std::memset(span.key_filter, 0, sizeof span.key_filter);
 }
 
-bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept;
+struct Place {
+    shm::SlotControl* control = nullptr;  // Null: nowhere.
+    std::size_t bytes = 0;
+    Lane* owner = nullptr;
+    std::uint32_t slot = heap_slot;
+};
 
-// abi::room() for the client itself, which is inside.
-bool room_here(abi::Span& span, std::size_t bytes) noexcept {
-    return static_cast<std::size_t>(span.end - span.cursor) >= bytes ||
-           grow_here(span, this_thread, bytes);
-}
-
-void put_name(abi::Span& span, const abi::Start& options) noexcept {
-    using namespace detail;
-    std::size_t name_bytes = options.name_bytes;
-    if (!room_here(span, wire::bytes_field_bytes(5, name_bytes))) name_bytes = 0;
-    if (__builtin_expect(name_bytes < 128, 1)) {
-        span.cursor[0] = wire::tag(5, wire::bytes_type);
-        span.cursor[1] = static_cast<std::uint8_t>(name_bytes);
-        span.cursor = wire::put_short(span.cursor + 2, options.name, name_bytes);
-    } else {
-        span.cursor = wire::put_bytes(span.cursor, 5, options.name, name_bytes);
+// Where the span is built: a small slot of the lane, of a further bank, or the heap.
+Place find_place(Thread& thread, Lane* lane) noexcept {
+    Place place;
+    place.owner = lane;
+    place.control = lane->slots.take(0, place.slot);
+    if (place.control == nullptr) place.control = take_bank_slot(thread, place.owner, place.slot);
+    if (place.control != nullptr) {
+        place.bytes = place.owner->slots.bytes[0];
+        return place;
     }
-    if (__builtin_expect(span.context.trace_state != nullptr, 0)) {
-        const abi::TraceState& state = *span.context.trace_state;
-        if (room_here(span, wire::bytes_field_bytes(3, state.bytes))) {
-            span.cursor = wire::put_bytes(span.cursor, 3, &state + 1, state.bytes);
-        }
-    }
-}
-
-// Where the lane's own small slots are taken: a slot of a further bank, else the heap.
-[[gnu::noinline]] shm::SlotControl* place_elsewhere(abi::Span& span, Thread& thread, Lane* lane,
-                                                    std::size_t& bytes) noexcept {
-    Lane* owner = lane;
-    if (shm::SlotControl* control = take_bank_slot(thread, owner, span.slot)) {
-        span.owner = owner;
-        bytes = owner->slots.bytes[0];
-        return control;
-    }
-    shm::SlotControl* control = allocate(heap_bytes_first);
-    if (control == nullptr) return nullptr;
+    place = {allocate(heap_bytes_first), heap_bytes_first, lane, heap_slot};
+    if (place.control == nullptr) return place;
     add(lane->writer.producer->heap_spans);
     if (Process* process = this_process()) process->count(shm::ProcessCounter::not_crash_visible);
-    span.slot = heap_slot;
-    bytes = heap_bytes_first;
-    return control;
-}
-
-// Where the span is built. False: nowhere.
-bool place(abi::Span& span, Thread& thread, Lane* lane) noexcept {
-    span.owner = lane;
-    std::size_t bytes = lane->slots.bytes[0];
-    shm::SlotControl* control = lane->slots.take(0, span.slot);
-    if (__builtin_expect(control == nullptr, 0)) {
-        control = place_elsewhere(span, thread, lane, bytes);
-        if (control == nullptr) return false;
-    }
-    shm::SlotSteps<>::open(*control);
-    span.record = record_of(control);
-    span.cursor = reinterpret_cast<std::uint8_t*>(span.record + 1);
-    span.end = reinterpret_cast<std::uint8_t*>(control) + bytes;
-    return true;
+    return place;
 }
 
 void free_place(abi::Span& span, const Thread& thread) noexcept {
@@ -233,43 +229,74 @@ void clear_dropped(shm::SlotControl& control) noexcept {
     for (std::uint32_t& count : control.dropped) __atomic_store_n(&count, 0, __ATOMIC_RELEASE);
 }
 
+bool any_dropped(const shm::SlotControl& control) noexcept {
+    return (control.dropped[0] | control.dropped[1] | control.dropped[2]) != 0;
+}
+
+std::uint8_t* grow_here(abi::Span& span, Thread& thread, std::uint8_t* at,
+                        std::size_t more) noexcept;
+
 // Counts that are not zero go behind the body.
-[[gnu::noinline]] void put_dropped_counts(abi::Span& span) noexcept {
+void put_dropped_counts(abi::Span& span, Thread& thread) noexcept {
     using namespace detail;
-    const std::pair<std::uint32_t, std::uint32_t> counts[] = {
-        {10, span.dropped_attributes}, {12, span.dropped_events}, {14, span.dropped_links}};
-    for (const auto& [field, count] : counts) {
-        if (count == 0 || !room_here(span, 2 + wire::varint_bytes_max)) continue;
-        span.cursor = wire::put_varint(wire::put_tag(span.cursor, field, wire::varint_type), count);
+    std::uint8_t* at = span.cursor;
+    const std::uint32_t fields[] = {10, 12, 14};
+    for (std::size_t i = 0; i < 3; ++i) {
+        const std::uint32_t count = control_of(span.record)->dropped[i];
+        constexpr std::size_t bytes = 1 + 5;
+        if (count == 0) continue;
+        if (span.end - at < static_cast<std::ptrdiff_t>(bytes)) {
+            std::uint8_t* to = grow_here(span, thread, at, bytes);
+            if (to == nullptr) continue;
+            at = to;
+        }
+        at = wire::put_varint(wire::put_tag(at, fields[i], wire::varint_type), count);
     }
-    abi::publish(span);
+    abi::publish(span, at);
     clear_dropped(*control_of(span.record));
 }
 
-std::uint64_t record_bytes(const abi::Span& span) noexcept {
-    const std::uint64_t body =
-        static_cast<std::uint64_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
-    const std::uint64_t description = span.description_bytes == 0 ? 0 : 4 + span.description_bytes;
-    return (body + description + 7) & ~7ULL;
+// Header and body.
+std::size_t content_bytes(const abi::Span& span) noexcept {
+    return static_cast<std::size_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
 }
 
-// Copies the span to its place in the lane. The header's last fields are written there, not in the
-// slot: a wide load right behind a narrow store would wait for it.
-void copy(const abi::Span& span, std::uint8_t* to, std::uint64_t bytes,
-          std::uint64_t end_time) noexcept {
-    std::memset(to + bytes - 8, 0, 8);
-    const auto used =
-        static_cast<std::size_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
-    std::memcpy(to, span.record, used);
+// The header's fields that end() knows are written in the lane, not in the slot: a wide load right
+// behind a narrow store would wait for it.
+[[gnu::always_inline]] inline void put_end(std::uint8_t* to, std::size_t used, std::uint64_t bytes,
+                                           std::uint64_t end_time) noexcept {
     auto* record = reinterpret_cast<SpanRecord*>(to);
     record->prefix.length = static_cast<std::uint32_t>(bytes);
     record->body_bytes = static_cast<std::uint32_t>(used - sizeof(SpanRecord));
     record->end = end_time;
-    if (__builtin_expect(span.description_bytes != 0, 0)) {
-        record->prefix.flags |= detail::record_has_description;
+}
+
+// Copies the span to its place in the lane.
+void copy(const abi::Span& span, std::uint8_t* to, std::size_t used, std::uint64_t bytes,
+          std::uint64_t end_time) noexcept {
+    std::memset(to + bytes - 8, 0, 8);
+    std::memcpy(to, span.record, used);
+    put_end(to, used, bytes, end_time);
+    if (span.description_bytes != 0) {
+        reinterpret_cast<SpanRecord*>(to)->prefix.flags |= detail::record_has_description;
         std::memcpy(to + used, &span.description_bytes, 4);
         std::memcpy(to + used + 4, span.end, span.description_bytes);
     }
+}
+
+// The same for a span without a description, of which all but the last 8 bytes are copied as they
+// lie in the slot.
+[[gnu::always_inline]] inline void copy_short(const SpanRecord* record, std::uint8_t* to,
+                                              std::size_t used, std::uint64_t bytes,
+                                              std::uint64_t end_time) noexcept {
+    const auto* from = reinterpret_cast<const std::uint8_t*>(record);
+    const std::size_t tail = bytes - 8;
+    for (std::size_t i = 0; i < tail; i += 16) std::memcpy(to + i, from + i, 16);
+    std::uint64_t last;
+    std::memcpy(&last, from + tail, sizeof last);
+    last &= ~0ULL >> (bytes - used) * 8;
+    std::memcpy(to + tail, &last, sizeof last);
+    put_end(to, used, bytes, end_time);
 }
 
 [[gnu::noinline]] void end_in_handler(abi::Span& span, Thread& thread) noexcept {
@@ -286,7 +313,7 @@ void copy(const abi::Span& span, std::uint8_t* to, std::uint64_t bytes,
 }  // namespace
 
 // Signals that arrive in here are kept out too, so the sums are taken before anything is added.
-void Inside::count_reentries(Thread& thread) noexcept {
+std::uint8_t* Inside::count_reentries(Thread& thread, std::uint8_t* result) noexcept {
     thread.inside = 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     // In one step each: a signal between load and store would be lost.
@@ -301,50 +328,108 @@ void Inside::count_reentries(Thread& thread) noexcept {
     }
     std::atomic_signal_fence(std::memory_order_seq_cst);
     thread.inside = 0;
+    return result;
 }
 
-void start(abi::Span* span, const abi::Start* options) noexcept {
+namespace {
+
+// As the last thing in the client: what a signal handler wanted meanwhile is counted.
+[[gnu::always_inline]] inline std::uint8_t* leave(Thread& thread, std::uint8_t* result) noexcept {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    thread.inside = 0;
+    if (__builtin_expect(reentries(thread) != 0, 0)) return Inside::count_reentries(thread, result);
+    return result;
+}
+
+[[gnu::noinline]] std::uint8_t* start_slowly(abi::Span* span, const void* scope_handle,
+                                             const abi::Context* given_parent,
+                                             std::uint64_t start_unix_ns,
+                                             std::uint32_t kind) noexcept {
     Thread& thread = this_thread;
-    auto& scope = *static_cast<Scope*>(const_cast<void*>(options->scope));
-    const abi::Context& parent = options->parent != nullptr ? *options->parent : thread.current;
-    if (__builtin_expect(thread.inside != 0, 0)) {
+    auto& scope = *static_cast<Scope*>(const_cast<void*>(scope_handle));
+    const abi::Context& parent = given_parent != nullptr ? *given_parent : thread.current;
+    if (thread.inside != 0) {
         __atomic_fetch_add(&thread.reentered, 1, __ATOMIC_RELAXED);
-        return not_recorded(*span, parent);
+        not_recorded(*span, parent);
+        return nullptr;
     }
-    Inside inside(thread);
+    const Inside inside(thread);
+    Lane* lane = thread.lane;
+    if (lane == nullptr || lane->generation != scope.generation.load(std::memory_order_acquire)) {
+        lane = prepare(thread, scope, parent);
+        if (lane == nullptr) {
+            not_recorded(*span, parent);
+            return nullptr;
+        }
+    }
+    Identity own = identify(parent, lane->random);
+    const bool record = sampled(scope.active.load(std::memory_order_relaxed)->sampler, parent, own);
+    if (record) own.flags |= 1U;
+    put_context(span->context, own);
+    abi::retain(own.trace_state);
+    span->record = nullptr;
+    if (!record) {
+        add(lane->writer.producer->unsampled);
+        return nullptr;
+    }
+    add(lane->writer.producer->begun);
+    const Place place = find_place(thread, lane);
+    if (place.control == nullptr) {
+        add_finished(dropped(*lane, shm::DropReason::no_memory));
+        return nullptr;
+    }
+    put_start(*span, place.owner, place.slot, place.control, place.bytes, scope, own, kind);
+    auto* at = reinterpret_cast<std::uint8_t*>(span->record + 1);
+    if (const abi::TraceState* state = own.trace_state) {
+        const std::size_t bytes = detail::wire::bytes_field_bytes(3, state->bytes);
+        std::uint8_t* to = span->end - at >= static_cast<std::ptrdiff_t>(bytes)
+                               ? at
+                               : grow_here(*span, thread, at, bytes);
+        if (to != nullptr) at = detail::wire::put_bytes(to, 3, state + 1, state->bytes);
+    }
+    span->record->start = start_unix_ns != 0 ? start_unix_ns : now();
+    return at;
+}
+
+}  // namespace
+
+// The short way, for nearly every span: a leaf, so that nothing has to be saved. What it cannot do
+// is left to start_slowly(), which begins anew.
+std::uint8_t* start(abi::Span* span, const void* scope_handle, const abi::Context* given_parent,
+                    std::uint64_t start_unix_ns, std::uint32_t kind) noexcept {
+    Thread& thread = this_thread;
+    const auto& scope = *static_cast<const Scope*>(scope_handle);
+    if (__builtin_expect(thread.inside != 0, 0))
+        return start_slowly(span, scope_handle, given_parent, start_unix_ns, kind);
+    thread.inside = 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    const abi::Context& parent = given_parent != nullptr ? *given_parent : thread.current;
     Lane* lane = thread.lane;
     // Acquire: pairs with the registration's release; index and provider are those of this process.
     if (__builtin_expect(lane == nullptr ||
                              lane->generation != scope.generation.load(std::memory_order_acquire) ||
-                             lane->generation == 0,
+                             parent.trace_state != nullptr || !lane->slots.any_free(0) ||
+                             !clock_is_quick(),
                          0)) {
-        lane = prepare(thread, scope, parent);
-        if (lane == nullptr) return not_recorded(*span, parent);
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        thread.inside = 0;
+        return start_slowly(span, scope_handle, given_parent, start_unix_ns, kind);
     }
-    const Provider& provider = *scope.active.load(std::memory_order_relaxed);
     Identity own = identify(parent, lane->random);
-    if (!sampled(provider.sampler, parent, own)) {
+    if (!sampled(scope.active.load(std::memory_order_relaxed)->sampler, parent, own)) {
         span->record = nullptr;
-        put_context(span->context, own, parent);
+        put_context(span->context, own);
         add(lane->writer.producer->unsampled);
-        return;
+        return leave(thread, nullptr);
     }
     own.flags |= 1U;
-    put_context(span->context, own, parent);
     add(lane->writer.producer->begun);
-    if (__builtin_expect(!place(*span, thread, lane), 0)) {
-        span->record = nullptr;
-        add_finished(dropped(*lane, shm::DropReason::no_memory));
-        return;
-    }
-    span->generation = lane->generation;
-    span->limits = &provider.limits;
-    span->attributes = span->dropped_attributes = span->events = span->dropped_events = 0;
-    span->links = span->dropped_links = span->description_bytes = span->reserved = 0;
-    std::memset(span->key_filter, 0, sizeof span->key_filter);
-    put_start(*span->record, *options, scope, parent, own);
-    put_name(*span, *options);
-    span->record->start = options->start_unix_ns != 0 ? options->start_unix_ns : now();
+    std::uint32_t slot;
+    shm::SlotControl* control = lane->slots.take_free(0, slot);
+    put_start(*span, lane, slot, control, lane->slots.bytes[0], scope, own, kind);
+    SpanRecord* record = record_of(control);
+    record->start = start_unix_ns != 0 ? start_unix_ns : quick_now();
+    return leave(thread, reinterpret_cast<std::uint8_t*>(record + 1));
 }
 
 namespace {
@@ -372,100 +457,105 @@ shm::SlotControl* take_larger(abi::Span& span, Thread& thread, std::size_t bytes
     return allocate(got);
 }
 
-bool grow_here(abi::Span& span, Thread& thread, std::size_t more) noexcept {
+// Moves the span, whose content ends at `at`, to where `more` bytes fit behind it. Returns the end
+// of the content there.
+std::uint8_t* grow_here(abi::Span& span, Thread& thread, std::uint8_t* at,
+                        std::size_t more) noexcept {
     auto* old_record = span.record;
     shm::SlotControl* old_control = control_of(old_record);
-    const auto used =
-        static_cast<std::size_t>(span.cursor - reinterpret_cast<std::uint8_t*>(old_record));
+    const auto used = static_cast<std::size_t>(at - reinterpret_cast<std::uint8_t*>(old_record));
     // Whatever comes later must still fit: dropped counts, a length in front of the description.
     const std::size_t needed = sizeof(shm::SlotControl) + used + more + span.description_bytes + 64;
+    if (more > shm::record_bytes_max || needed > shm::record_bytes_max) return nullptr;
     std::uint32_t slot = 0;
     std::size_t bytes = 0;
-    shm::SlotControl* control =
-        needed > shm::record_bytes_max ? nullptr : take_larger(span, thread, needed, slot, bytes);
-    if (control != nullptr) {
-        shm::SlotSteps<>::open(*control);
-        std::memcpy(control->dropped, old_control->dropped, sizeof control->dropped);
-        std::memcpy(record_of(control), old_record, used);
-        auto* end = reinterpret_cast<std::uint8_t*>(control) + bytes - span.description_bytes;
-        std::memcpy(end, span.end, span.description_bytes);
-        abi::Span old = span;
-        span.record = record_of(control);
-        span.cursor = reinterpret_cast<std::uint8_t*>(span.record) + used;
-        span.end = end;
-        span.slot = slot;
-        // Open in the new place before it is closed in the old one; recovery keeps the longer of
-        // two.
-        const std::uint32_t published = __atomic_load_n(&old_control->published, __ATOMIC_RELAXED);
-        shm::SlotSteps<>::publish(*control, published);
-        if (slot == heap_slot && old.slot != heap_slot) {
-            if (Lane* lane = thread.lane; lane != nullptr && lane->generation != 0)
-                add(lane->writer.producer->heap_spans);
-            if (Process* process = this_process())
-                process->count(shm::ProcessCounter::not_crash_visible);
-        }
-        if (old.slot == heap_slot) {
-            std::free(old_control);
-        } else {
-            shm::SlotSteps<>::close(*old_control);
-            clear_dropped(*old_control);
-            free_place(old, thread);
-        }
+    shm::SlotControl* control = take_larger(span, thread, needed, slot, bytes);
+    if (control == nullptr) return nullptr;
+    shm::SlotSteps<>::open(*control);
+    std::memcpy(control->dropped, old_control->dropped, sizeof control->dropped);
+    std::memcpy(record_of(control), old_record, used);
+    auto* end = reinterpret_cast<std::uint8_t*>(control) + bytes - span.description_bytes;
+    std::memcpy(end, span.end, span.description_bytes);
+    abi::Span old = span;
+    span.record = record_of(control);
+    at = reinterpret_cast<std::uint8_t*>(span.record) + used;
+    span.end = end;
+    span.cursor = reinterpret_cast<std::uint8_t*>(span.record) +
+                  (old.cursor - reinterpret_cast<std::uint8_t*>(old_record));
+    span.room_end = at;  // How many attributes there are is for them to say, at the next one.
+    span.slot = slot;
+    // Open in the new place before it is closed in the old one; recovery keeps the longer of two.
+    const std::uint32_t published = __atomic_load_n(&old_control->published, __ATOMIC_RELAXED);
+    shm::SlotSteps<>::publish(*control, published);
+    if (slot == heap_slot && old.slot != heap_slot) {
+        if (Lane* lane = thread.lane; lane != nullptr && lane->generation != 0)
+            add(lane->writer.producer->heap_spans);
+        if (Process* process = this_process())
+            process->count(shm::ProcessCounter::not_crash_visible);
     }
-    return control != nullptr;
+    if (old.slot == heap_slot) {
+        std::free(old_control);
+    } else {
+        shm::SlotSteps<>::close(*old_control);
+        clear_dropped(*old_control);
+        free_place(old, thread);
+    }
+    return at;
 }
 
 }  // namespace
 
-bool grow(abi::Span* span, std::size_t more) noexcept {
+std::uint8_t* grow(abi::Span* span, std::uint8_t* at, std::size_t bytes) noexcept {
     Thread& thread = this_thread;
     // In a fork's child there is nothing to grow; in a signal handler the interrupted code may be
     // taking a slot.
-    if (!abi::recording(*span) || thread.inside != 0) return false;
-    Inside inside(thread);
-    return grow_here(*span, thread, more);
+    if (!abi::recording(*span) || thread.inside != 0) return nullptr;
+    const Inside inside(thread);
+    return grow_here(*span, thread, at, bytes);
 }
 
-void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
+namespace {
+
+[[gnu::noinline]] void end_slowly(abi::Span* span, std::uint64_t end_time) noexcept {
     Thread& thread = this_thread;
-    const std::uint64_t end_time = end_unix_ns != 0 ? end_unix_ns : now();
     auto* owner = static_cast<Lane*>(span->owner);
-    if (__builtin_expect(owner->generation != span->generation,
-                         0)) {  // A parent's span in a fork's child: inert.
+    if (end_time == 0) end_time = now();
+    if (owner->generation != span->generation) {  // A parent's span in a fork's child: inert.
         if (span->slot == heap_slot) std::free(control_of(span->record));
         span->record = nullptr;
         return;
     }
-    if (__builtin_expect(thread.inside != 0, 0)) {
+    if (thread.inside != 0) {
         end_in_handler(*span, thread);
         span->record = nullptr;
         return;
     }
-    Inside inside(thread);
+    const Inside inside(thread);
     Lane* lane = thread.lane;
     // Not the lane where it began: that one's generation is known, and its segment is looked at
     // below.
-    if (__builtin_expect(lane != owner, 0) &&
+    if (lane != owner &&
         (lane == nullptr || lane->generation != span->generation || attention(*lane) != 0))
         lane = claim_for_end(thread);
-    if (__builtin_expect(
-            (span->dropped_attributes | span->dropped_events | span->dropped_links) != 0, 0))
-        put_dropped_counts(*span);
-    const std::uint64_t bytes = record_bytes(*span);
-    if (__builtin_expect(attention(*owner) != 0, 0) && !heed_daemon(*owner)) {
+    if (any_dropped(*control_of(span->record))) put_dropped_counts(*span, thread);
+    const std::size_t used = content_bytes(*span);
+    const std::uint64_t description =
+        span->description_bytes == 0 ? 0 : std::uint64_t{4} + span->description_bytes;
+    const std::uint64_t bytes = (used + description + 7) & ~7ULL;
+    if (attention(*owner) != 0 && !heed_daemon(*owner)) {
         drop_orphan(*span, thread);
-    } else if (__builtin_expect(lane == nullptr, 0)) {
+    } else if (lane == nullptr) {
         drop(*span, thread, nullptr, shm::DropReason::no_lane);
     } else {
         std::uint8_t* to = lane->writer.claim(bytes);
-        if (__builtin_expect(to == nullptr, 0)) {
+        if (to == nullptr) {
             to = make_room(thread, bytes);
             lane = thread.lane;  // It may have moved to a larger one.
         }
-        if (__builtin_expect(to == nullptr, 0)) {
+        if (to == nullptr) {
             drop(*span, thread, lane, why_no_room(thread, bytes));
         } else {
-            copy(*span, to, bytes, end_time);
+            copy(*span, to, used, bytes, end_time);
             shm::SlotSteps<>::ending(*control_of(span->record), lane->segment->index, lane->index,
                                      lane->writer.cursor + bytes);
             lane->writer.publish(bytes);
@@ -474,6 +564,41 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
         }
     }
     span->record = nullptr;
+}
+
+}  // namespace
+
+// The short way again: the span ends where it began, has dropped nothing, and its lane has room.
+void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
+    Thread& thread = this_thread;
+    auto* lane = static_cast<Lane*>(span->owner);
+    if (__builtin_expect(
+            lane->generation != span->generation || thread.inside != 0 || !clock_is_quick(), 0))
+        return end_slowly(span, end_unix_ns);
+    const std::uint64_t end_time = end_unix_ns != 0 ? end_unix_ns : quick_now();
+    thread.inside = 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    shm::SlotControl* control = control_of(span->record);
+    const std::size_t used = content_bytes(*span);
+    const std::uint64_t bytes = (used + 7) & ~7ULL;
+    std::uint8_t* to = lane->writer.claim(bytes);
+    if (__builtin_expect(lane != thread.lane || to == nullptr || span->slot == heap_slot ||
+                             span->description_bytes != 0 || any_dropped(*control) ||
+                             attention(*lane) != 0,
+                         0)) {
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        thread.inside = 0;
+        return end_slowly(span, end_time);
+    }
+    copy_short(span->record, to, used, bytes, end_time);
+    shm::SlotSteps<>::ending(*control, lane->segment->index, lane->index,
+                             lane->writer.cursor + bytes);
+    lane->writer.publish(bytes);
+    add_finished(lane->writer.producer->ended);
+    shm::SlotSteps<>::close(*control);
+    lane->slots.give_back(span->slot);
+    span->record = nullptr;
+    leave(thread, nullptr);
 }
 
 }  // namespace oteld::sdk

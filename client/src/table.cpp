@@ -10,8 +10,9 @@
 
 namespace oteld::sdk {
 
-void start(abi::Span* span, const abi::Start* options) noexcept;
-bool grow(abi::Span* span, std::size_t more) noexcept;
+std::uint8_t* start(abi::Span* span, const void* scope, const abi::Context* parent,
+                    std::uint64_t start_unix_ns, std::uint32_t kind) noexcept;
+std::uint8_t* grow(abi::Span* span, std::uint8_t* at, std::size_t bytes) noexcept;
 void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept;
 
 namespace {
@@ -167,14 +168,15 @@ void set_global_provider(const Provider* provider) noexcept {
     // Scopes of the global provider register anew at their next span.
     for (Scope* known = scopes.load(std::memory_order_acquire); known != nullptr;
          known = known->next) {
-        if (known->own == nullptr) known->generation.store(0, std::memory_order_seq_cst);
+        if (known->own == nullptr)
+            known->generation.store(Scope::unregistered, std::memory_order_seq_cst);
     }
 }
 
 void forget_scopes() noexcept {
     for (Scope* known = scopes.load(std::memory_order_acquire); known != nullptr;
          known = known->next) {
-        known->generation.store(0, std::memory_order_release);
+        known->generation.store(Scope::unregistered, std::memory_order_release);
     }
 }
 

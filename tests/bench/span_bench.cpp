@@ -48,24 +48,19 @@ inline std::uint64_t clock_reading() {
     std::memset(buffer, 0, 64);
     std::uint8_t* at = buffer + 64;
     const auto text = [&](std::string_view key, std::string_view value) {
-        std::uint8_t* to = put_short_key(at, key, 2 + value.size());
-        to[0] = wire::tag(1, wire::bytes_type);
-        to[1] = static_cast<std::uint8_t>(value.size());
-        std::memcpy(to + 2, value.data(), value.size());
-        at = to + 2 + value.size();
+        std::uint8_t* to =
+            put_short_key(at, key, 2 + value.size(), wire::tag(1, wire::bytes_type), value.size());
+        std::memcpy(to, value.data(), value.size());
+        at = to + value.size();
     };
     text("order.id", "A-12345");
     const auto number = static_cast<std::uint64_t>(i);
-    std::uint8_t* to = put_short_key(at, "lines", 1 + wire::varint_bytes(number));
-    *to++ = wire::tag(3, wire::varint_type);
-    at = wire::put_varint(to, number);
-    to = put_short_key(at, "total", 9);
-    *to++ = wire::tag(4, wire::fixed64_type);
-    at = wire::put_fixed64(to, 0x4029000000000000ULL + number);
-    to = put_short_key(at, "ok", 2);
-    *to++ = wire::tag(2, wire::varint_type);
-    *to++ = 1;
-    at = to;
+    std::uint8_t* to = put_short_key(at, "lines", 1 + wire::varint_bytes(number),
+                                     wire::tag(3, wire::varint_type), 0);
+    at = wire::put_varint(to - 1, number);
+    to = put_short_key(at, "total", 9, wire::tag(4, wire::fixed64_type), 0);
+    at = wire::put_fixed64(to - 1, 0x4029000000000000ULL + number);
+    at = put_short_key(at, "ok", 2, wire::tag(2, wire::varint_type), 1);
     text("customer", customer);
     const std::uint64_t end = clock_reading();
     std::memcpy(buffer, &start, sizeof start);

@@ -125,7 +125,7 @@ public:
         active_ = true;
     }
     void detach() noexcept {
-        if (std::exchange(active_, false)) abi::client()->detach(&attached_, &previous_);
+        if (std::exchange(active_, false)) abi::present_client()->detach(&attached_, &previous_);
     }
 
 private:

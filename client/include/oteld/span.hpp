@@ -66,10 +66,7 @@ public:
     // A key set twice keeps its last value. What can be a value: value.hpp.
     template <class T>
     [[gnu::always_inline]] Span& set(std::string_view key, const T& value) noexcept {
-        if (abi::recording(raw_)) {
-            detail::set_one(raw_, key, value);
-            abi::publish(raw_);
-        }
+        if (abi::recording(raw_)) detail::set_one(raw_, key, value);
         return *this;
     }
     Span& set(std::string_view key, Attributes map) noexcept { return set(key, Value(map)); }
@@ -78,10 +75,8 @@ public:
     }
     Span& set(Attributes attributes) noexcept { return set(attributes.begin(), attributes.size()); }
     Span& set(const Attribute* first, std::size_t count) noexcept {
-        if (!abi::recording(raw_)) return *this;
-        for (std::size_t i = 0; i < count; ++i)
-            detail::set_value(raw_, first[i].key, first[i].value);
-        abi::publish(raw_);
+        if (abi::recording(raw_))
+            abi::publish(raw_, detail::set_list(raw_, raw_.cursor, first, count));
         return *this;
     }
 
@@ -91,10 +86,11 @@ public:
     Span& event(std::string_view name, const Attribute* first, std::size_t count,
                 Time time = {}) noexcept {
         if (!abi::recording(raw_)) return *this;
-        detail::add_event(raw_, name, {first, count, raw_.limits->event_attributes},
-                          time == Time{} ? abi::client()->now() : detail::unix_ns(time),
-                          raw_.limits->value_length);
-        abi::publish(raw_);
+        abi::publish(raw_,
+                     detail::add_event(
+                         raw_, raw_.cursor, name, {first, count, raw_.limits->event_attributes},
+                         time == Time{} ? abi::present_client()->now() : detail::unix_ns(time),
+                         raw_.limits->value_length));
         return *this;
     }
 
@@ -105,8 +101,8 @@ public:
     Span& link(const SpanContext& other, const Attribute* first, std::size_t count) noexcept {
         if (!abi::recording(raw_) || (!other.valid() && count == 0 && other.trace_state().empty()))
             return *this;
-        detail::add_link(raw_, other, {first, count, raw_.limits->link_attributes});
-        abi::publish(raw_);
+        abi::publish(raw_, detail::add_link(raw_, raw_.cursor, other,
+                                            {first, count, raw_.limits->link_attributes}));
         return *this;
     }
 
@@ -137,23 +133,24 @@ public:
     }
 
     Span& name(std::string_view name) noexcept {  // The last name counts.
-        if (!abi::recording(raw_) ||
-            !abi::room(raw_, detail::wire::bytes_field_bytes(5, name.size())))
-            return *this;
-        raw_.cursor = detail::wire::put_bytes(raw_.cursor, 5, name.data(), name.size());
-        abi::publish(raw_);
+        if (abi::recording(raw_)) abi::publish(raw_, detail::put_name(raw_, raw_.cursor, name));
         return *this;
     }
 
     // Only the first end counts; afterwards the span records nothing.
     void end(Time time = {}) noexcept {
         if (raw_.record != nullptr)
-            abi::client()->end(&raw_, time == Time{} ? 0 : detail::unix_ns(time));
+            abi::present_client()->end(&raw_, time == Time{} ? 0 : detail::unix_ns(time));
     }
 
     [[nodiscard]] abi::Span& raw() noexcept { return raw_; }
 
 private:
+    friend class Tracer;
+    friend class ScopedSpan;
+    struct Unset {};
+    explicit Span(Unset) noexcept {}  // For Tracer, which sets what there is to set.
+
     struct TypeName {
         char* demangled;
         const char* text;
@@ -177,8 +174,9 @@ private:
         raw_.end += raw_.description_bytes;
         raw_.description_bytes = 0;
         text = text.substr(0, 16384);
-        if (text.empty() || !abi::room(raw_, text.size())) return;
+        if (text.empty() || abi::room(raw_, raw_.cursor, text.size()) == nullptr) return;
         raw_.end -= text.size();
+        if (raw_.room_end > raw_.end) raw_.room_end = raw_.end;
         std::memcpy(raw_.end, text.data(), text.size());
         raw_.description_bytes = static_cast<std::uint32_t>(text.size());
     }
@@ -189,7 +187,7 @@ private:
     }
     void finish() noexcept {
         if (raw_.record != nullptr) end();
-        abi::release(std::exchange(raw_.context.trace_state, nullptr));
+        abi::release(raw_.context.trace_state);
     }
 
     abi::Span raw_;
@@ -222,6 +220,7 @@ public:
 
 private:
     friend class Tracer;  // Starts it in place: a span that has just started is slow to move.
+    explicit ScopedSpan(Unset unset) noexcept : Span(unset) {}
     void make_current() noexcept {
         exceptions_ = std::uncaught_exceptions();
         scope_.attach(raw().context);

@@ -72,7 +72,7 @@ public:
     template <class... Options>
     [[gnu::always_inline]] Span start(std::string_view name, const Attribute* first,
                                       std::size_t count, const Options&... options) const noexcept {
-        Span span;
+        Span span{Span::Unset{}};
         start_in(span, name, first, count, options...);
         return span;
     }
@@ -82,53 +82,60 @@ private:
     [[gnu::always_inline]] ScopedSpan scoped(std::string_view name, const Attribute* first,
                                              std::size_t count,
                                              const Options&... options) const noexcept {
-        ScopedSpan span;
+        ScopedSpan span{Span::Unset{}};
         start_in(span, name, first, count, options...);
         span.make_current();
         return span;
     }
 
-    // Into a span that is empty yet.
+    // Into a span in which nothing is set yet.
     template <class... Options>
     [[gnu::always_inline]] void start_in(Span& span, std::string_view name, const Attribute* first,
                                          std::size_t count,
                                          const Options&... options) const noexcept {
-        const abi::Table* table = abi::client();
-        if (table == nullptr || scope_ == nullptr) return;
-        abi::Start start{scope_, name.data(), name.size(), nullptr, 0, 0, 0};
-        (apply(start, options), ...);
         abi::Span& raw = span.raw();
-        table->start(&raw, &start);
-        if (raw.record == nullptr) return;
-        for (std::size_t i = 0; i < count; ++i)
-            detail::set_value(raw, first[i].key, first[i].value);
-        (add(raw, options), ...);
+        if (scope_ == nullptr) {
+            raw.record = nullptr;
+            raw.context = {};
+            return;
+        }
+        How how;
+        (apply(how, options), ...);
+        std::uint8_t* at =
+            abi::present_client()->start(&raw, scope_, how.parent, how.start_unix_ns, how.kind);
+        if (at == nullptr) return;
+        at = detail::put_name(raw, at, name);
+        if (count != 0) at = detail::set_list(raw, at, first, count);
+        ((at = add(raw, at, options)), ...);
         // Crash recovery sees the span from here on, with all that it was started with.
-        abi::publish(raw);
+        abi::publish(raw, at);
     }
 
+    struct How {
+        const abi::Context* parent = nullptr;
+        std::uint64_t start_unix_ns = 0;
+        std::uint32_t kind = 0;
+    };
     static inline constexpr abi::Context no_parent{};
-    static void apply(abi::Start& start, Kind kind) noexcept {
-        start.kind = static_cast<std::uint32_t>(kind);
+    static void apply(How& how, Kind kind) noexcept { how.kind = static_cast<std::uint32_t>(kind); }
+    static void apply(How& how, const ParentOption& option) noexcept {
+        how.parent = &option.context.raw();
     }
-    static void apply(abi::Start& start, const ParentOption& option) noexcept {
-        start.parent = &option.context.raw();
+    static void apply(How& how, RootOption) noexcept { how.parent = &no_parent; }
+    static void apply(How& how, StartTime option) noexcept {
+        how.start_unix_ns = option.time == Time{} ? 0 : detail::unix_ns(option.time);
     }
-    static void apply(abi::Start& start, RootOption) noexcept { start.parent = &no_parent; }
-    static void apply(abi::Start& start, StartTime option) noexcept {
-        start.start_unix_ns = option.time == Time{} ? 0 : detail::unix_ns(option.time);
-    }
-    static void apply(abi::Start&, const LinkOption&) noexcept {}
+    static void apply(How&, const LinkOption&) noexcept {}
     template <class Option>
-    static void add(abi::Span& span, const Option& option) noexcept {
+    static std::uint8_t* add(abi::Span& span, std::uint8_t* at, const Option& option) noexcept {
         if constexpr (std::is_same_v<Option, LinkOption>) {
-            if (!option.context.valid() && option.attributes.size() == 0 &&
-                option.context.trace_state().empty())
-                return;
-            detail::add_link(span, option.context,
-                             {option.attributes.begin(), option.attributes.size(),
-                              span.limits->link_attributes});
+            if (option.context.valid() || option.attributes.size() != 0 ||
+                !option.context.trace_state().empty())
+                return detail::add_link(span, at, option.context,
+                                        {option.attributes.begin(), option.attributes.size(),
+                                         span.limits->link_attributes});
         }
+        return at;
     }
 
     const void* scope_ = nullptr;

@@ -98,7 +98,7 @@ public:
     // Calls `plain` with the bool, std::int64_t, double or std::string_view that this is, else
     // `other`.
     template <class Plain, class Other>
-    [[gnu::always_inline]] void visit(Plain plain, Other other) const noexcept {
+    [[gnu::always_inline]] auto visit(Plain plain, Other other) const noexcept {
         switch (kind_) {
             case Kind::boolean: return plain(integer_ != 0);
             case Kind::integer: return plain(static_cast<std::int64_t>(integer_));

@@ -57,37 +57,24 @@ struct Limits {  // Per provider; constant while a span lives.
 };
 
 // A span under construction. Plain data, moved with memcpy. `record` is null when nothing is
-// recorded; then only `context` means anything. Bytes go to `cursor` (room until `end`) and count
-// once published.
+// recorded; then only `context` means anything. Bytes are written behind `cursor` and count once
+// published.
 struct Span {
     detail::SpanRecord* record;
     std::uint8_t* cursor;
-    std::uint8_t* end;
+    std::uint8_t* room_end;  // Up to here nothing needs to be asked; never behind `end`.
+    std::uint8_t* end;       // The buffer's, or where a status description begins.
     void* owner;  // The client's: the lane whose slot this is. Begins with its generation.
     std::uint64_t generation;  // Of `owner` at the start; there it reads 0 in a fork's child.
     const Limits* limits;
-    std::uint32_t slot;        // The client's.
-    std::uint32_t attributes;  // Distinct keys kept so far.
-    std::uint32_t dropped_attributes;
+    std::uint32_t slot;               // The client's.
+    std::uint32_t description_bytes;  // Status description: the bytes from `end` on.
     std::uint32_t events;
-    std::uint32_t dropped_events;
     std::uint32_t links;
-    std::uint32_t dropped_links;
-    std::uint32_t
-        description_bytes;  // Status description: the bytes from `end` on, inside the buffer.
+    std::uint32_t repeated_keys;  // Attributes in the body whose key stands there again.
     std::uint32_t reserved;
     std::uint64_t key_filter[8];  // A bit for each key met so far, by 9 bits of its hash.
     Context context;
-};
-
-struct Start {
-    const void* scope;  // From Table::scope.
-    const char* name;
-    std::size_t name_bytes;
-    const Context* parent;        // Null: the current context of this thread. All zero: a root.
-    std::uint64_t start_unix_ns;  // 0: now.
-    std::uint32_t kind;           // OTLP number; 0 means internal.
-    std::uint32_t reserved;
 };
 
 struct ScopeInfo {
@@ -109,10 +96,15 @@ struct Table {
     // Interns a scope for the life of the process. Never null. May allocate and lock: call it once,
     // not per span.
     const void* (*scope)(const ScopeInfo*) noexcept;
-    // Fills *span. The span is visible to crash recovery after the first publish().
-    void (*start)(Span* span, const Start* options) noexcept;
-    // Makes room for `bytes` more. False: no room is to be had; drop what did not fit and count it.
-    bool (*grow)(Span* span, std::size_t bytes) noexcept;
+    // Fills *span and returns where its content is to be written: the name first, then the rest,
+    // then publish(), from when on crash recovery sees it. Null: nothing is recorded. A parent of
+    // null is the current context of this thread, one that is all zero makes a root. A start of 0
+    // means now; kind is OTLP's number, 0 means internal.
+    std::uint8_t* (*start)(Span* span, const void* scope, const Context* parent,
+                           std::uint64_t start_unix_ns, std::uint32_t kind) noexcept;
+    // Makes room for `bytes` more behind `at`, the end of what has been written, and returns where
+    // that is then. Null: no room is to be had; drop what did not fit and count it.
+    std::uint8_t* (*grow)(Span* span, std::uint8_t* at, std::size_t bytes) noexcept;
     // Hands the span over; clears `record`. 0: now.
     void (*end)(Span* span, std::uint64_t end_unix_ns) noexcept;
     std::uint64_t (*now)() noexcept;  // As it goes into a record: ticks with time_is_ticks, or Unix
@@ -154,10 +146,15 @@ inline const Table* find_client() noexcept {
     return found;
 }
 
+// For who holds something that only a client can have given: a scope, a span that records.
+inline const Table* present_client() noexcept {
+    const Table* table = table_cache.load(std::memory_order_acquire);
+    return __builtin_expect(table == nullptr, 0) ? find_client() : table;
+}
+
 // Null: there is no client in this process.
 inline const Table* client() noexcept {
-    const Table* table = table_cache.load(std::memory_order_acquire);
-    if (__builtin_expect(table == nullptr, 0)) table = find_client();
+    const Table* table = present_client();
     return table == &no_client ? nullptr : table;
 }
 
@@ -183,29 +180,41 @@ inline constexpr std::size_t control_bytes = 64;
 inline constexpr std::size_t control_dropped_at = 24;
 enum class Dropped : std::uint32_t { attributes = 0, events = 1, links = 2 };
 
+inline std::uint8_t* control(const Span& span) noexcept {
+    return reinterpret_cast<std::uint8_t*>(span.record) - control_bytes;
+}
+
 [[gnu::noinline]] inline void count_dropped(Span& span, Dropped what) noexcept {
-    std::uint32_t& count = what == Dropped::attributes ? span.dropped_attributes
-                           : what == Dropped::events   ? span.dropped_events
-                                                       : span.dropped_links;
-    ++count;
-    auto* counts = reinterpret_cast<std::uint32_t*>(reinterpret_cast<std::uint8_t*>(span.record) -
-                                                    control_bytes + control_dropped_at);
-    __atomic_store_n(counts + static_cast<std::uint32_t>(what), count, __ATOMIC_RELAXED);
+    auto* counts = reinterpret_cast<std::uint32_t*>(control(span) + control_dropped_at);
+    std::uint32_t& count = counts[static_cast<std::uint32_t>(what)];
+    __atomic_store_n(&count, __atomic_load_n(&count, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
 }
 
-// Makes everything up to `cursor` part of what survives a crash. Release: pairs with the recovery's
-// acquire.
-inline void publish(Span& span) noexcept {
-    auto* published = reinterpret_cast<std::uint32_t*>(
-        reinterpret_cast<std::uint8_t*>(span.record) - control_bytes);
+// Makes everything up to `at` part of the span, and of what survives a crash. Release: pairs with
+// the recovery's acquire.
+[[gnu::always_inline]] inline void publish(Span& span, std::uint8_t* at) noexcept {
+    span.cursor = at;
     const auto bytes =
-        static_cast<std::uint32_t>(span.cursor - reinterpret_cast<std::uint8_t*>(span.record));
-    __atomic_store_n(published, bytes, __ATOMIC_RELEASE);
+        static_cast<std::uint32_t>(at - reinterpret_cast<std::uint8_t*>(span.record));
+    __atomic_store_n(reinterpret_cast<std::uint32_t*>(control(span)), bytes, __ATOMIC_RELEASE);
 }
 
-inline bool room(Span& span, std::size_t bytes) noexcept {
-    if (__builtin_expect(static_cast<std::size_t>(span.end - span.cursor) >= bytes, 1)) return true;
-    return client()->grow(&span, bytes);
+[[gnu::always_inline]] inline bool fits(const Span& span, const std::uint8_t* at,
+                                        std::size_t bytes) noexcept {
+    return span.room_end - at >= static_cast<std::ptrdiff_t>(bytes);
+}
+
+[[gnu::noinline]] inline std::uint8_t* room_elsewhere(Span& span, std::uint8_t* at,
+                                                      std::size_t bytes) noexcept {
+    if (span.end - at >= static_cast<std::ptrdiff_t>(bytes)) return at;
+    return present_client()->grow(&span, at, bytes);
+}
+
+// Where `bytes` more can be written, `at` if possible; null: nowhere.
+[[gnu::always_inline]] inline std::uint8_t* room(Span& span, std::uint8_t* at,
+                                                 std::size_t bytes) noexcept {
+    if (__builtin_expect(fits(span, at, bytes), 1)) return at;
+    return room_elsewhere(span, at, bytes);
 }
 
 }  // namespace oteld::abi

@@ -70,8 +70,12 @@ inline std::uint8_t* put_raw(std::uint8_t* at, const void* data, std::size_t byt
     } else if (bytes >= 4) {
         std::memcpy(at, from, 4);
         std::memcpy(at + bytes - 4, from + bytes - 4, 4);
-    } else {
-        for (std::size_t i = 0; i < bytes; ++i) at[i] = from[i];
+    } else if (bytes != 0) {  // First, middle and last: all that there are.
+        const std::uint8_t middle = from[bytes / 2];
+        const std::uint8_t last = from[bytes - 1];
+        at[0] = from[0];
+        at[bytes / 2] = middle;
+        at[bytes - 1] = last;
     }
     return at + bytes;
 }
