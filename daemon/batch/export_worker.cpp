@@ -3,7 +3,6 @@
 #include "exporters/encode.hpp"
 
 #include <chrono>
-#include <random>
 
 namespace oteld::daemon {
 namespace {
@@ -23,12 +22,6 @@ std::int64_t unix_ns() {
     return std::chrono::system_clock::now().time_since_epoch() / nanoseconds(1);
 }
 
-Delivery::Random random_source() {
-    return [engine = std::mt19937_64(std::random_device{}())]() mutable {
-        return std::uniform_real_distribution<double>(0, 1)(engine);
-    };
-}
-
 }  // namespace
 
 ExportWorker::ExportWorker(config::ExporterSettings settings, unsigned word,
@@ -38,7 +31,8 @@ ExportWorker::ExportWorker(config::ExporterSettings settings, unsigned word,
       word_(word),
       inbox_(inbox),
       consumers_(std::move(consumers)),
-      batcher_(settings_.queue) {}
+      batcher_(settings_.queue),
+      random_(std::random_device{}()) {}
 
 ExportWorker::~ExportWorker() { stop(); }
 
@@ -148,7 +142,7 @@ void ExportWorker::deliver(exporters::Exporter& exporter, std::vector<Slice> sli
 // False: the daemon stops, and what is left stays in the spool; the next daemon sends it.
 bool ExportWorker::deliver_part(exporters::Exporter& exporter, const exporters::Batch& batch,
                                 std::vector<Slice> slices) {
-    Delivery delivery(batch.spans, settings_.retry, random_source());
+    Delivery delivery(batch.spans, settings_.retry, [this] { return chance(); });
     Delivery::Action action = delivery.resume(Delivery::Begin{}, now_ms());
     for (;;) {
         switch (action.kind) {
@@ -183,6 +177,11 @@ bool ExportWorker::sleep_until(Delivery::Time at) {
     std::unique_lock lock(mutex_);
     const steady_clock::time_point until(duration_cast<steady_clock::duration>(at));
     return !changed_.wait_until(lock, until, [this] { return stopping_; });
+}
+
+double ExportWorker::chance() {
+    const std::lock_guard lock(mutex_);
+    return std::uniform_real_distribution<double>(0, 1)(random_);
 }
 
 void ExportWorker::note_answer(const exporters::SendResult& result, std::uint32_t attempts) {

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <span>
 #include <string>
 #include <thread>
@@ -74,6 +75,7 @@ private:
     [[nodiscard]] bool sleep_until(exporters::Delivery::Time at);
     [[nodiscard]] exporters::SendResult send(exporters::Exporter& exporter,
                                              const exporters::Batch& batch);
+    [[nodiscard]] double chance();  // In [0, 1).
     void note_answer(const exporters::SendResult& result, std::uint32_t attempts);
     void settle(std::vector<Slice> slices, const exporters::Delivery::Action& action);
 
@@ -90,6 +92,7 @@ private:
     // Guarded by mutex_.
     Batcher batcher_;
     ExporterFacts facts_;
+    std::mt19937_64 random_;  // Spreads the waits of retries.
     bool flushing_ = false;
     bool stopping_ = false;
 };
