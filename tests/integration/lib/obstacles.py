@@ -112,6 +112,38 @@ class Disk(FileSystem):
         super().close()
 
 
+class Mute:
+    """A file system whose server says nothing: whoever looks into it waits, until he is killed. `close` ends it, and leaves
+    an ordinary directory."""
+
+    def __init__(self, directory):
+        need_root("mounting")
+        directory.mkdir()
+        self.directory = directory
+        if not os.path.exists("/dev/fuse"):
+            pytest.skip("this machine has no FUSE")
+        self._server = os.open("/dev/fuse", os.O_RDWR)
+        options = f"fd={self._server},rootmode=40000,user_id=0,group_id=0"
+        done = subprocess.run(["mount", "-i", "-t", "fuse", "-o", options, "mute", str(directory)], pass_fds=[self._server],
+                              capture_output=True, text=True, timeout=60)  # fmt: skip
+        if done.returncode != 0:
+            os.close(self._server)
+            pytest.skip(f"this machine refuses a mount: {done.stderr.strip()}")
+
+    def close(self):
+        if self._server is not None:
+            os.close(self._server)
+            self._server = None
+            done = run("umount", "-i", "-l", self.directory)
+            assert done.returncode == 0, done.stderr
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
 def limit(process, **limits):
     """Resource limits of a process that runs: fsize=4096, nofile=32, or "unlimited"."""
     for name, value in limits.items():
