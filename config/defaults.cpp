@@ -213,6 +213,7 @@ Loaded embedded_default() {
     exporter.name = "trace_store";
     exporter.kind = ExporterSettings::Kind::trace_store;
     exporter.what = TraceStore{};
+    exporter.retry = default_retry(exporter.kind);
     loaded.settings.exporters.push_back(std::move(exporter));
     return loaded;
 }

@@ -356,6 +356,7 @@ ExporterSettings read_exporter(const Member& member, Kind kind, Report& report) 
         case Kind::trace_store: settings.what = read_trace_store(keys); break;
         case Kind::nop: settings.what = Null{}; break;
     }
+    settings.retry = default_retry(kind);
     read_retry(keys.section("retry_on_failure"), settings.retry);
     read_queue(keys.section("sending_queue"), settings.queue);
     keys.finish();

@@ -85,6 +85,19 @@ struct ExporterSettings {
     SendingQueue queue;
 };
 
+// Written on this machine, not sent over a network.
+[[nodiscard]] constexpr bool is_local(ExporterSettings::Kind kind) noexcept {
+    return kind != ExporterSettings::Kind::otlp_grpc && kind != ExporterSettings::Kind::otlp_http;
+}
+
+// Where nothing else is written. A full disk is somebody's to make room on: spans wait for that as
+// long as the spool holds them, and giving up would only lose them earlier.
+[[nodiscard]] constexpr Retry default_retry(ExporterSettings::Kind kind) noexcept {
+    Retry retry;
+    if (is_local(kind)) retry.max_elapsed_time = milliseconds(0);
+    return retry;
+}
+
 struct Shm {                // Receiver.
     std::string directory;  // Empty: $OTELD_DIR, else /run/oteld, else /dev/shm/oteld-<uid>.
     std::uint64_t spool_bytes = 64ULL << 20;

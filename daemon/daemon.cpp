@@ -25,6 +25,7 @@ using std::chrono::steady_clock;
 constexpr seconds publish_interval{1};
 constexpr milliseconds stop_look_interval{10};
 constexpr seconds drain_hangs_after{10};  // Then the watchdog is no longer fed.
+constexpr seconds cancel_patience{2};     // For a request that was cancelled.
 
 std::string spans_text(std::uint64_t spans) {
     return std::to_string(spans) + (spans == 1 ? " span" : " spans");
@@ -54,11 +55,12 @@ public:
         return {};
     }
 
-    void run() {
+    End run() {
         wait_for_signal();
         publish();
         notifier_.ready(status_->line());
         context_.run();
+        return end_;
     }
 
 private:
@@ -139,7 +141,7 @@ private:
     }
 
     void finish() {
-        for (const auto& worker : pipeline_->workers) worker->stop();
+        stop_workers();
         pipeline_->drain->stop();
         std::string last_words = "everything was delivered";
         std::string left;
@@ -157,8 +159,24 @@ private:
                          " and are sent by the next oteld";
         status_->publish(status::Phase::stopped, last_words);
         spdlog::info("stopped: {}", last_words);
+        // The kernel may keep the process for as long as the write lasts; the next oteld can start.
+        if (end_ == End::abandoned) lock_ = {};
         signals_.cancel();
         context_.stop();
+    }
+
+    // What they have not settled stays in the spool, which nobody but the drain thread writes.
+    void stop_workers() {
+        for (const auto& worker : pipeline_->workers) worker->cancel();
+        const auto deadline = steady_clock::now() + cancel_patience;
+        for (const auto& worker : pipeline_->workers) {
+            if (worker->stop_before(deadline)) continue;
+            end_ = End::abandoned;
+            spdlog::warn(
+                "{}: a write has not come back and is not waited for any longer: the disk, or "
+                "who reads it, hangs",
+                worker->settings().name);
+        }
     }
 
     const config::Settings settings_;
@@ -171,6 +189,7 @@ private:
     asio::signal_set signals_;
     asio::steady_timer timer_;
     bool stopping_ = false;
+    End end_ = End::clean;
     steady_clock::time_point deadline_;
     std::string told_;
 };
@@ -187,6 +206,6 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const config::Settings& settings) 
     return std::unique_ptr<Daemon>(new Daemon(std::move(implementation)));
 }
 
-void Daemon::run() { implementation_->run(); }
+Daemon::End Daemon::run() { return implementation_->run(); }
 
 }  // namespace oteld::daemon

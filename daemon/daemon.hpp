@@ -21,7 +21,11 @@ public:
     ~Daemon();
 
     // Until a signal asks to stop, and the stop itself.
-    void run();
+    enum class End {
+        clean,
+        abandoned,  // A thread is in a write that does not come back: this cannot be destroyed.
+    };
+    [[nodiscard]] End run();
 
 private:
     class Implementation;

@@ -1,4 +1,6 @@
 // oteld: one program, a verb each for running the daemon and for looking at what it does.
+#include <unistd.h>
+
 #include <cstdio>
 #include <exception>
 
@@ -21,7 +23,11 @@ struct Runner {
     }
     int operator()(const RingsOptions& options) const { return rings_command(options); }
     int operator()(const LoadOptions& options) const { return load_command(options); }
-    int operator()(const RunOptions& options) const { return run_command(options); }
+    int operator()(const RunOptions& options) const {
+        const RunEnd end = run_command(options);
+        if (end.at_once) ::_exit(end.exit_code);
+        return end.exit_code;
+    }
     int operator()(TracesOptions options) const {
         options.state_directory = state_directory();
         return traces_command(options);

@@ -39,8 +39,7 @@ Result<std::unique_ptr<Exporter>> make_exporter(const config::ExporterSettings& 
 // Files and the trace store have one writer; what goes over the network may have several requests
 // under way.
 std::uint32_t consumers_of(const config::ExporterSettings& exporter) {
-    const bool network = exporter.kind == Kind::otlp_grpc || exporter.kind == Kind::otlp_http;
-    return network ? std::max(exporter.queue.num_consumers, 1U) : 1;
+    return config::is_local(exporter.kind) ? 1 : std::max(exporter.queue.num_consumers, 1U);
 }
 
 Result<std::vector<std::unique_ptr<Exporter>>> make_consumers(

@@ -1,9 +1,9 @@
 // The client's state of one process: its segments and lanes, and of one thread: the lane it records
 // into.
 //
-// Used by: span.cpp (span path), lanes.cpp (slow path). Nothing here is freed before the process
-// ends: a span may end in a static destructor. Threads: Process under its mutex, except what says
-// otherwise; Lane and Thread by their owner.
+// Used by: span.cpp (span path), process.cpp and lanes.cpp (slow path). Nothing here is freed
+// before the process ends: a span may end in a static destructor. Threads: Process under its mutex,
+// except what says otherwise; Lane and Thread by their owner.
 //
 // fork: a lane's state lies in a page that the kernel empties in the child, and the segments are
 // not mapped there. The child finds generation 0, goes the slow way and makes a Process of its own;
@@ -66,6 +66,9 @@ static_assert(offsetof(shm::DaemonSegment, retired) == 0);
 // In the private page, not at the page offset of the write cursor: the two would alias in the store
 // buffer.
 inline constexpr std::size_t lane_state_offset = 1024;
+
+// A refusal stands for so long: what was refused must not cost every span a look at it.
+inline constexpr std::uint64_t retry_interval_ns = 1000000000U;
 
 struct Process {
     std::mutex mutex;
@@ -153,6 +156,9 @@ private:
 
 // The process, made at the first call; a new one in a fork's child. Null: out of memory.
 [[nodiscard]] Process* this_process() noexcept;
+// Whether this is a child of a raw clone(2), which records nothing; counted. Called with the mutex
+// held.
+[[nodiscard]] bool raw_clone(Process& process);
 
 // Slow paths (lanes.cpp). Signals are blocked inside; none of them throws.
 // A lane for the calling thread in which `scope` is registered; null: nothing can be recorded now,
@@ -174,6 +180,7 @@ private:
 // came from.
 [[nodiscard]] shm::SlotControl* take_bank_slot(Thread& thread, Lane*& owner,
                                                std::uint32_t& slot) noexcept;
+// Of the whole process (process.cpp).
 void wake_daemon(Process& process) noexcept;
 bool flush(std::uint64_t timeout_ns) noexcept;
 [[nodiscard]] std::uint64_t dropped() noexcept;

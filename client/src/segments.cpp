@@ -9,9 +9,34 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace oteld::sdk {
+
+namespace {
+
+constexpr std::uint64_t scope_bytes_max = 64 << 10;  // Of one scope in the tables.
+
+// An entry of the table log, before it is copied into one segment or all.
+struct TableItem {
+    shm::TableKind kind;
+    std::uint16_t index;
+    std::uint16_t resource;
+    std::string_view schema_url;
+    std::string message;
+
+    [[nodiscard]] std::uint64_t bytes() const noexcept {
+        return shm::table_entry_bytes(schema_url.size(), message.size());
+    }
+    bool append(shm::Segment& segment) const noexcept {
+        return shm::append_table(segment, kind, index, resource, schema_url.data(),
+                                 schema_url.size(), message.data(), message.size());
+    }
+};
+
+}  // namespace
 
 pthread_mutex_t* liveness_word(const Lane& lane) noexcept {
     const shm::Segment& segment = lane.segment->segment;
@@ -126,13 +151,14 @@ static std::uint16_t index_of(const std::vector<const Provider*>& list,
     return static_cast<std::uint16_t>(found == list.end() ? 0 : found - list.begin());
 }
 
-TableItem resource_item(const Process& process, const Provider& provider, std::size_t index) {
+static TableItem resource_item(const Process& process, const Provider& provider,
+                               std::size_t index) {
     return {shm::TableKind::resource, static_cast<std::uint16_t>(index), 0,
             std::string_view(provider.resource_schema_url).substr(0, UINT16_MAX),
             provider.resource_message(process.process_id)};
 }
 
-TableItem scope_item(const Process& process, const Scope& scope, std::size_t index) {
+static TableItem scope_item(const Process& process, const Scope& scope, std::size_t index) {
     return {shm::TableKind::scope, static_cast<std::uint16_t>(index),
             index_of(process.resources, scope.active.load(std::memory_order_relaxed)),
             std::string_view(scope.schema_url).substr(0, UINT16_MAX), scope.message};
@@ -149,7 +175,7 @@ static std::vector<TableItem> table_items(const Process& process) {
 }
 
 // Into every segment or, when one has no room, into none.
-bool append_everywhere(const Process& process, const TableItem& item) noexcept {
+static bool append_everywhere(const Process& process, const TableItem& item) noexcept {
     for (const SegmentEntry* entry : process.segments) {
         if (item.bytes() > entry->segment.tables_bytes - entry->segment.tables_end) return false;
     }
@@ -169,6 +195,44 @@ void register_resource(Process& process, const Provider* provider) {
     } else {
         process.count(shm::ProcessCounter::resources_overflowed);
     }
+}
+
+// The scope's index and provider hold for this process, unless another provider has become the
+// global one meanwhile: then the next span registers it anew.
+static void put_generation(const Process& process, Scope& scope,
+                           const Provider* provider) noexcept {
+    // Pairs with start()'s acquire, and with set_global_provider().
+    scope.generation.store(process.generation, std::memory_order_seq_cst);
+    if (scope.own == nullptr && !is_global(provider))
+        scope.generation.store(Scope::unregistered, std::memory_order_seq_cst);
+}
+
+void register_scope(Process& process, Scope& scope) {
+    const Provider* provider = scope.own != nullptr ? scope.own : global_provider();
+    const std::uint32_t before = scope.index.load(std::memory_order_relaxed);
+    const bool again = before < process.scopes.size() && process.scopes[before] == &scope &&
+                       scope.active.load(std::memory_order_relaxed) == provider;
+    if (again) {  // Recording had been turned off meanwhile: the tables have it already.
+        put_generation(process, scope, provider);
+        return;
+    }
+    scope.active.store(
+        provider,
+        std::memory_order_release);  // Pairs with prepare(), which looks at it before the mutex.
+    register_resource(process, provider);
+    const std::size_t known = process.scopes.size();
+    const TableItem item = scope_item(process, scope, known);
+    std::uint32_t index = 0xFFFF;  // The daemon names it "overflow".
+    if (known < shm::scopes_max && item.bytes() <= scope_bytes_max &&
+        append_everywhere(process, item)) {
+        process.scopes.push_back(&scope);
+        index = static_cast<std::uint32_t>(known);
+    } else {
+        process.count(shm::ProcessCounter::scopes_overflowed);
+    }
+    scope.index.store(index, std::memory_order_relaxed);
+    if (provider->sampler.disabled) return;  // Every start goes the slow way, which ends early.
+    put_generation(process, scope, provider);
 }
 
 static void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t index,

@@ -1,7 +1,7 @@
 // The segments of a process: making one, the tables that it carries, and the daemon's control page.
 //
-// Used by: lanes.cpp only. Threads: under the process mutex, with signals blocked; liveness_word()
-// any.
+// Used by: process.cpp, lanes.cpp, setup.cpp. Threads: under the process mutex, with signals
+// blocked; liveness_word() any.
 #pragma once
 
 #include "process.hpp"
@@ -9,9 +9,6 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <string>
-#include <string_view>
-#include <vector>
 
 namespace oteld::sdk {
 
@@ -32,29 +29,9 @@ public:
     shm::CreateError error;
 };
 
-// An entry of the table log, before it is copied into one segment or all.
-struct TableItem {
-    shm::TableKind kind;
-    std::uint16_t index;
-    std::uint16_t resource;
-    std::string_view schema_url;
-    std::string message;
-
-    [[nodiscard]] std::uint64_t bytes() const noexcept {
-        return shm::table_entry_bytes(schema_url.size(), message.size());
-    }
-    bool append(shm::Segment& segment) const noexcept {
-        return shm::append_table(segment, kind, index, resource, schema_url.data(),
-                                 schema_url.size(), message.data(), message.size());
-    }
-};
-
-[[nodiscard]] TableItem resource_item(const Process& process, const Provider& provider,
-                                      std::size_t index);
-[[nodiscard]] TableItem scope_item(const Process& process, const Scope& scope, std::size_t index);
+// The tables name them from here on, in every segment; one that does not fit is counted.
 void register_resource(Process& process, const Provider* provider);
-// Into every segment or, when one has no room, into none.
-bool append_everywhere(const Process& process, const TableItem& item) noexcept;
+void register_scope(Process& process, Scope& scope);
 
 // A further segment, visible to the daemon, its lanes ready to be claimed. Null: a cap, a limit or
 // a full file system, said once on standard error; or recording is off and `while_off` is not said.

@@ -1,12 +1,13 @@
 // What the slow path keeps from the application: no signal handler in the middle of it, no
 // cancellation, no changed errno.
 //
-// Used by: lanes.cpp, setup.cpp, environment.cpp. Threads: any; for the calling thread, until the
-// end of the block.
+// Used by: process.cpp, lanes.cpp, setup.cpp, environment.cpp. Threads: any; for the calling
+// thread, until the end of the block.
 #pragma once
 
 #include <cerrno>
 #include <csignal>
+#include <new>
 
 #include <pthread.h>
 
@@ -53,5 +54,16 @@ private:
     CancellationOff cancellation_;
     sigset_t before_;
 };
+
+// Runs a part of the slow path; out of memory it is as if it had found nothing.
+template <class Function>
+auto guarded(Function function) noexcept -> decltype(function()) {
+    const SignalsBlocked blocked;
+    try {
+        return function();
+    } catch (const std::bad_alloc&) {
+        return {};
+    }
+}
 
 }  // namespace oteld::sdk

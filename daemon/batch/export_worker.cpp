@@ -2,8 +2,7 @@
 
 #include "exporters/encode.hpp"
 
-#include <chrono>
-#include <random>
+#include <algorithm>
 
 namespace oteld::daemon {
 namespace {
@@ -15,18 +14,10 @@ using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 using Kind = Delivery::Action::Kind;
 
-constexpr std::int64_t writing_hangs_after_ns = 2'000'000'000;
-
 nanoseconds now() { return steady_clock::now().time_since_epoch(); }
 Delivery::Time now_ms() { return duration_cast<milliseconds>(now()); }
 std::int64_t unix_ns() {
     return std::chrono::system_clock::now().time_since_epoch() / nanoseconds(1);
-}
-
-Delivery::Random random_source() {
-    return [engine = std::mt19937_64(std::random_device{}())]() mutable {
-        return std::uniform_real_distribution<double>(0, 1)(engine);
-    };
 }
 
 }  // namespace
@@ -38,11 +29,13 @@ ExportWorker::ExportWorker(config::ExporterSettings settings, unsigned word,
       word_(word),
       inbox_(inbox),
       consumers_(std::move(consumers)),
-      batcher_(settings_.queue) {}
+      batcher_(settings_.queue),
+      random_(std::random_device{}()) {}
 
 ExportWorker::~ExportWorker() { stop(); }
 
 void ExportWorker::start() {
+    threads_at_work_ = consumers_.size();  // None of them is there yet.
     for (const auto& exporter : consumers_)
         threads_.emplace_back([this, &exporter = *exporter] { consume(exporter); });
 }
@@ -76,15 +69,35 @@ bool ExportWorker::idle() const {
     return batcher_.spans() == 0 && facts_.in_flight_spans == 0;
 }
 
-void ExportWorker::stop() {
+void ExportWorker::cancel() {
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
     }
     changed_.notify_all();
     for (const auto& exporter : consumers_) exporter->cancel();
+}
+
+void ExportWorker::stop() {
+    cancel();
     for (std::thread& thread : threads_)
         if (thread.joinable()) thread.join();
+}
+
+bool ExportWorker::stop_before(steady_clock::time_point deadline) {
+    cancel();
+    {
+        std::unique_lock lock(mutex_);
+        // It has had its time before the daemon was asked to stop.
+        if (writing_since_ != nanoseconds(0))
+            deadline =
+                std::min(deadline, steady_clock::time_point(duration_cast<steady_clock::duration>(
+                                       writing_since_ + write_patience)));
+        if (!changed_.wait_until(lock, deadline, [this] { return threads_at_work_ == 0; }))
+            return false;
+    }
+    stop();
+    return true;
 }
 
 ExporterFacts ExportWorker::facts() const {
@@ -92,11 +105,12 @@ ExporterFacts ExportWorker::facts() const {
     ExporterFacts facts = facts_;
     facts.queue_spans = batcher_.spans() + facts_.in_flight_spans;
     facts.queue_bytes = batcher_.bytes();
-    const std::int64_t writing_since = writing_since_ns_.load(std::memory_order_relaxed);
-    if (writing_since == 0 || unix_ns() - writing_since < writing_hangs_after_ns) return facts;
+    if (writing_since_ == nanoseconds(0)) return facts;
+    const nanoseconds written_for = now() - writing_since_;
+    if (written_for < write_patience) return facts;
     // What goes over the network has a time limit; a write to a disk may never come back.
     facts.state = ExporterFacts::State::retrying;
-    facts.failing_since_ns = writing_since;
+    facts.failing_since_ns = unix_ns() - written_for.count();
     facts.words =
         "a write has not come back: the disk, or who reads it, hangs or is slow; look at it "
         "(dmesg, iostat) or name another path";
@@ -125,6 +139,8 @@ void ExportWorker::consume(exporters::Exporter& exporter) {
         lock.lock();
         facts_.in_flight_spans -= spans;
     }
+    --threads_at_work_;
+    changed_.notify_all();
 }
 
 void ExportWorker::deliver(exporters::Exporter& exporter, std::vector<Slice> slices) {
@@ -148,7 +164,7 @@ void ExportWorker::deliver(exporters::Exporter& exporter, std::vector<Slice> sli
 // False: the daemon stops, and what is left stays in the spool; the next daemon sends it.
 bool ExportWorker::deliver_part(exporters::Exporter& exporter, const exporters::Batch& batch,
                                 std::vector<Slice> slices) {
-    Delivery delivery(batch.spans, settings_.retry, random_source());
+    Delivery delivery(batch.spans, settings_.retry, [this] { return chance(); });
     Delivery::Action action = delivery.resume(Delivery::Begin{}, now_ms());
     for (;;) {
         switch (action.kind) {
@@ -171,10 +187,14 @@ bool ExportWorker::deliver_part(exporters::Exporter& exporter, const exporters::
 
 exporters::SendResult ExportWorker::send(exporters::Exporter& exporter,
                                          const exporters::Batch& batch) {
-    const bool network = std::holds_alternative<config::Otlp>(settings_.what);
-    if (!network) writing_since_ns_.store(unix_ns(), std::memory_order_relaxed);
+    const auto writing_since = [this](nanoseconds time) {
+        if (!config::is_local(settings_.kind)) return;
+        const std::lock_guard lock(mutex_);
+        writing_since_ = time;
+    };
+    writing_since(now());
     exporters::SendResult result = exporter.send(batch);
-    writing_since_ns_.store(0, std::memory_order_relaxed);
+    writing_since(nanoseconds(0));
     return result;
 }
 
@@ -183,6 +203,11 @@ bool ExportWorker::sleep_until(Delivery::Time at) {
     std::unique_lock lock(mutex_);
     const steady_clock::time_point until(duration_cast<steady_clock::duration>(at));
     return !changed_.wait_until(lock, until, [this] { return stopping_; });
+}
+
+double ExportWorker::chance() {
+    const std::lock_guard lock(mutex_);
+    return std::uniform_real_distribution<double>(0, 1)(random_);
 }
 
 void ExportWorker::note_answer(const exporters::SendResult& result, std::uint32_t attempts) {

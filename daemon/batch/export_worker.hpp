@@ -11,11 +11,12 @@
 #include "daemon/batch/settle.hpp"
 #include "exporters/delivery.hpp"
 
-#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <span>
 #include <string>
 #include <thread>
@@ -59,8 +60,15 @@ public:
     void flush();
     // Nothing is queued and no request is under way.
     [[nodiscard]] bool idle() const;
-    // Cancels what is under way and joins; what was not settled stays in the spool. Safe twice.
+    // Cancels what is under way; nothing is begun any more. What was not settled stays in the
+    // spool.
+    void cancel();
+    // The same, and joins. Safe twice.
     void stop();
+    // The same, but waits no longer than that, and for a write to a disk only until it has had
+    // write_patience. False: a thread is still in there, and this object has to outlive it.
+    [[nodiscard]] bool stop_before(std::chrono::steady_clock::time_point deadline);
+    static constexpr std::chrono::seconds write_patience{10};
 
     [[nodiscard]] const config::ExporterSettings& settings() const noexcept { return settings_; }
     [[nodiscard]] unsigned word() const noexcept { return word_; }
@@ -74,6 +82,7 @@ private:
     [[nodiscard]] bool sleep_until(exporters::Delivery::Time at);
     [[nodiscard]] exporters::SendResult send(exporters::Exporter& exporter,
                                              const exporters::Batch& batch);
+    [[nodiscard]] double chance();  // In [0, 1).
     void note_answer(const exporters::SendResult& result, std::uint32_t attempts);
     void settle(std::vector<Slice> slices, const exporters::Delivery::Action& action);
 
@@ -83,13 +92,15 @@ private:
     std::vector<std::unique_ptr<exporters::Exporter>> consumers_;
     std::vector<std::thread> threads_;
 
-    // Unix time since which a file or a store is being written; 0: none is. Relaxed: for people.
-    std::atomic<std::int64_t> writing_since_ns_{0};
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     // Guarded by mutex_.
     Batcher batcher_;
     ExporterFacts facts_;
+    std::mt19937_64 random_;  // Spreads the waits of retries.
+    // steady_clock, since when a file or a store is being written; 0: none is.
+    std::chrono::nanoseconds writing_since_{0};
+    std::size_t threads_at_work_ = 0;
     bool flushing_ = false;
     bool stopping_ = false;
 };

@@ -56,13 +56,13 @@ std::string state_directory() {
     return personal_state_directory();
 }
 
-int run_command(const RunOptions& options) {
+RunEnd run_command(const RunOptions& options) {
     config::Loaded loaded = config::load(options.config_path, config::process_environment());
     for (const std::string& warning : loaded.warnings)
         std::fprintf(stderr, "warning: %s\n", warning.c_str());
     for (const config::Problem& problem : loaded.problems)
         std::fprintf(stderr, "%s\n", problem.text().c_str());
-    if (!loaded.valid()) return EX_CONFIG;
+    if (!loaded.valid()) return {EX_CONFIG};
     log_to_standard_error(loaded.settings.log_level);
 
     loaded.settings.state_directory = state_directory();
@@ -77,10 +77,11 @@ int run_command(const RunOptions& options) {
     auto daemon = Daemon::start(loaded.settings);
     if (!daemon) {
         std::fprintf(stderr, "oteld: %s\n", daemon.error().message.c_str());
-        return daemon.error().code == ErrorCode::invalid_config ? EX_CONFIG : EXIT_FAILURE;
+        return {daemon.error().code == ErrorCode::invalid_config ? EX_CONFIG : EXIT_FAILURE};
     }
-    (*daemon)->run();
-    return EXIT_SUCCESS;
+    if ((*daemon)->run() == Daemon::End::clean) return {EXIT_SUCCESS};
+    (void)daemon->release();
+    return {EXIT_SUCCESS, true};
 }
 
 }  // namespace oteld::daemon

@@ -14,7 +14,11 @@ struct RunOptions {
                               // else the default.
 };
 
-[[nodiscard]] int run_command(const RunOptions& options);
+struct RunEnd {
+    int exit_code;
+    bool at_once = false;  // Threads are left behind: the process has to end without tidying up.
+};
+[[nodiscard]] RunEnd run_command(const RunOptions& options);
 
 // $OTELD_STATE_DIR, else $STATE_DIRECTORY, else /var/lib/oteld if writable, else the user's own.
 [[nodiscard]] std::string state_directory();

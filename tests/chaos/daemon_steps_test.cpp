@@ -12,11 +12,9 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <numeric>
@@ -144,17 +142,15 @@ std::string look(Host& host, const Story& story, const Progress& progress) {
             if (lane.view.daemon->read_cursor != lane.view.producer->write_cursor)
                 wrong += "a lane is not drained; ";
     if ((story.gone != 0) == !host.intake->segments().empty()) wrong += "rings of the dead; ";
-    host.intake.reset();
     host.handed.clear();
-    host.spool.spool.reset();
+    host.die();
     return wrong;
 }
 
 Counts die_at_every_instruction(const Story& story) {
     Host host;
     story.before(host);
-    host.intake.reset();
-    host.spool.spool.reset();
+    host.die();
     void* shared = ::mmap(nullptr, sizeof(Progress), PROT_READ | PROT_WRITE,
                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     REQUIRE(shared != MAP_FAILED);
@@ -240,18 +236,7 @@ Story a_start_after_a_death(Segments& segments) {
     story.long_form_only = true;  // Hundreds of thousands of instructions look at empty rows.
     story.before = [&segments, before = story.before](Host& host) {
         before(host);
-        host.intake.reset();
-        host.spool.spool.reset();
-        const pid_t child = ::fork();
-        if (child == 0) {
-            host.spool.restart();
-            host.start("spool_commit:kill");
-            host.round();
-            ::_exit(0);
-        }
-        int status = 0;
-        REQUIRE(::waitpid(child, &status, 0) == child);
-        REQUIRE(WIFSIGNALED(status));
+        host.die_after_commit();
     };
     story.daemon = [](Host& host, Progress&) {
         begin_steps();

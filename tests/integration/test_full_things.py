@@ -7,6 +7,7 @@ threads and processes (test_many.py), what a client alone meets (tests/unit/clie
 import collections
 import contextlib
 import json
+import signal
 import subprocess
 
 import pytest
@@ -15,7 +16,7 @@ from conftest import eventually
 from lib.backends import Receiver, config, otlp
 from lib.ledger import assert_balanced, rows_of, shares, total, wait_at_rest
 from lib.load import Load, audit_killed, load, seen_by, seen_in_file
-from lib.obstacles import MIB, Disk, Tmpfs, limit, need_root, run
+from lib.obstacles import MIB, Disk, Mute, Tmpfs, limit, need_root, run
 
 QUICK = {"retry_on_failure": {"initial_interval": "50ms", "max_interval": "200ms"}}
 
@@ -134,6 +135,51 @@ def test_a_disk_that_stands_still(daemon, tmp_path):
         assert_balanced(wait_at_rest(daemon, "meanwhile"))
         written.assert_has("meanwhile", 500)
         assert_healthy_again(daemon)
+
+
+def assert_gave_up_on(daemon, exporter, spans):
+    """What the last words of a daemon say that did not wait for a write."""
+    log = daemon.log_text()
+    assert f"{exporter}: a write has not come back and is not waited for any longer" in log, log
+    last_words, = (line for line in log.splitlines() if "stopped:" in line)
+    assert f"{spans} spans for {exporter}" in last_words and "are sent by the next oteld" in last_words, log
+
+
+def test_a_stop_while_a_write_does_not_come_back(daemon, tmp_path):
+    """It ends at its deadline, in order, and the next one has the spans."""
+    with Mute(tmp_path / "mute") as mute:
+        text = config({"file": {"path": str(mute.directory / "spans.jsonl"), **QUICK}, "nop": {}})
+        daemon.start(text)
+        load(daemon, "meanwhile", spans=500)
+        wait_at_rest(daemon, "meanwhile", exporters=("nop",))
+        assert daemon.stop() == 0
+        assert_gave_up_on(daemon, "file", 500)
+        assert daemon.status()["phase"] == "stopped"
+        mute.close()
+        daemon.start(text)
+        assert_balanced(wait_at_rest(daemon, "meanwhile"))
+        assert len(seen_in_file(mute.directory / "spans.jsonl")) == 500
+
+
+def test_a_stop_while_the_kernel_holds_a_write(daemon, tmp_path):
+    """Nobody can end such a process, not even by SIGKILL. But the next oteld starts beside what is left of it."""
+    with Disk(tmp_path / "disk") as disk:
+        daemon.start(Written(daemon, disk.top).config(nop={}))
+        with disk.stopped():
+            load(daemon, "meanwhile", spans=500)
+            wait_at_rest(daemon, "meanwhile", exporters=("nop",))
+            left = daemon.process
+            for _ in range(2):  # The second signal: stop at once.
+                left.send_signal(signal.SIGTERM)
+                eventually(lambda: left.poll() is not None or "stopping" in daemon.log_text(), "it heard")
+            eventually(lambda: "stopped:" in daemon.log_text(), "it stopped")
+            assert_gave_up_on(daemon, "file", 500)
+            assert_gave_up_on(daemon, "trace_store", 500)
+            elsewhere = Written(daemon, tmp_path)
+            daemon.start(elsewhere.config(nop={}))
+            assert_balanced(wait_at_rest(daemon, "meanwhile"))
+            elsewhere.assert_has("meanwhile", 500)
+        assert left.wait(60) == 0
 
 
 def test_a_file_size_limit(daemon, tmp_path):

@@ -30,7 +30,7 @@ def test_a_running_program_is_turned_off_and_on_again(daemon, configured, tmp_pa
     out, text = configured
     daemon.start(text[True])
     assert daemon.status()["recording"] is True and WORDS not in daemon.run("status").stdout
-    with Load(daemon, "switched", threads=2, rate=2000, seconds=100, progress=tmp_path / "progress") as it:
+    with Load(daemon, "switched", threads=2, rate=200, seconds=100, progress=tmp_path / "progress") as it:
         eventually(lambda: started(daemon, "switched") > 100, "it records")
         for _ in range(2):
             assert daemon.stop() == 0

@@ -30,11 +30,14 @@ class FileSystem:
         self.directory = directory
         self.top = directory / "top"
         self._ballast = directory / "ballast"
+        self.mounted_once = False  # From then on the machine allows it, and a failure is one.
 
     def mount(self, *arguments):
         done = run("mount", *arguments, self.directory)
-        if done.returncode != 0:
+        if done.returncode != 0 and not self.mounted_once:
             pytest.skip(f"this machine refuses a mount: {done.stderr.strip()}")
+        assert done.returncode == 0, done.stderr
+        self.mounted_once = True
         self.top.mkdir(exist_ok=True)
 
     def unmount(self):
@@ -77,7 +80,7 @@ class Disk(FileSystem):
     def __init__(self, directory, size=8 * MIB):
         super().__init__(directory)
         if not shutil.which("mkfs.ext4"):
-            pytest.skip("mkfs.ext4 is not installed here")
+            pytest.skip("mkfs.ext4 is not installed here (Debian: e2fsprogs)")
         self.image = directory.parent / f"{directory.name}.img"
         with open(self.image, "wb") as image:
             image.truncate(size)
@@ -107,6 +110,38 @@ class Disk(FileSystem):
     def close(self):
         run("fsfreeze", "--unfreeze", self.directory)
         super().close()
+
+
+class Mute:
+    """A file system whose server says nothing: whoever looks into it waits, until he is killed. `close` ends it, and leaves
+    an ordinary directory."""
+
+    def __init__(self, directory):
+        need_root("mounting")
+        directory.mkdir()
+        self.directory = directory
+        if not os.path.exists("/dev/fuse"):
+            pytest.skip("this machine has no FUSE")
+        self._server = os.open("/dev/fuse", os.O_RDWR)
+        options = f"fd={self._server},rootmode=40000,user_id=0,group_id=0"
+        done = subprocess.run(["mount", "-i", "-t", "fuse", "-o", options, "mute", str(directory)], pass_fds=[self._server],
+                              capture_output=True, text=True, timeout=60)  # fmt: skip
+        if done.returncode != 0:
+            os.close(self._server)
+            pytest.skip(f"this machine refuses a mount: {done.stderr.strip()}")
+
+    def close(self):
+        if self._server is not None:
+            os.close(self._server)
+            self._server = None
+            done = run("umount", "-i", "-l", self.directory)
+            assert done.returncode == 0, done.stderr
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def limit(process, **limits):

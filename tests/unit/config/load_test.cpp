@@ -169,6 +169,26 @@ TEST_CASE("what the full example writes out as a default is the default") {
     CHECK(loaded.settings.shm.recording == shm.recording);
     CHECK(std::get<TraceStore>(loaded.settings.exporters[3].what).bytes_max ==
           TraceStore{}.bytes_max);
+    CHECK(loaded.settings.exporters[2].retry.max_elapsed_time ==
+          default_retry(ExporterSettings::Kind::file).max_elapsed_time);
+}
+
+TEST_CASE("what is written on this machine is not given up unless the file says so") {
+    const auto give_up_after = [](const std::string& type, const std::string& body) {
+        return exporter_from(type, "    " + body).retry.max_elapsed_time;
+    };
+    const std::string backend = "endpoint: 'http://h:1'";
+    const std::string file = "path: /spans.jsonl";
+    const std::string a_minute = "\n    retry_on_failure: {max_elapsed_time: 1m}";
+    CHECK(give_up_after("otlp_grpc", backend) == std::chrono::minutes(5));
+    CHECK(give_up_after("otlp_http", backend) == std::chrono::minutes(5));
+    CHECK(give_up_after("file", file) == milliseconds(0));
+    CHECK(give_up_after("trace_store", "max_size: 8MiB") == milliseconds(0));
+    CHECK(give_up_after("debug", "verbosity: basic") == milliseconds(0));
+    CHECK(give_up_after("file", file + a_minute) == std::chrono::minutes(1));
+    // Another key of the section leaves it as it is.
+    CHECK(give_up_after("file", file + "\n    retry_on_failure: {max_interval: 1m}") ==
+          milliseconds(0));
 }
 
 TEST_CASE("names, aliases and order of exporters") {

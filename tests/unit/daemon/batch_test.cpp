@@ -190,7 +190,7 @@ public:
         ++calls;
         last_spans = batch.spans;
         changed.notify_all();
-        changed.wait(lock, [this] { return !hold || cancelled; });
+        changed.wait(lock, [this] { return !hold || (cancelled && !deaf); });
         if (cancelled) {
             SendResult result;
             result.outcome = SendResult::Outcome::retry_after;
@@ -223,6 +223,7 @@ public:
     std::uint32_t last_spans = 0;
     bool hold = false;
     bool cancelled = false;
+    bool deaf = false;  // A cancel does not end a call: it is in the kernel.
 };
 
 struct Worker {
@@ -440,6 +441,26 @@ TEST_CASE("stopping cancels what hangs, and what was not settled stays in the sp
           0);  // The cancelled call is not the destination's fault.
     spool.restart();
     CHECK(spool.spool->left_over().size() == 1);
+}
+
+TEST_CASE("what does not come back is not waited for beyond the deadline") {
+    FakeSpool spool;
+    const std::uint32_t row = spool.row();
+    const auto extent = spool.commit(10, row);
+    Worker worker(spool, 0, 64 << 20, 2);
+    for (FakeExporter* fake : worker.fakes) fake->hold = fake->deaf = true;
+    worker.worker->start();
+    const Slice slice = rest_of(*extent, 0);
+    worker.worker->enqueue({&slice, 1});
+    wait_until([&] { return worker.worker->facts().in_flight_spans == 10; });
+    using Clock = std::chrono::steady_clock;
+    CHECK_FALSE(worker.worker->stop_before(Clock::now()));
+    CHECK_FALSE(worker.worker->stop_before(Clock::now() + 20ms));  // Safe twice.
+    CHECK(worker.inbox.take().empty());
+    CHECK(spool.share(row, 0).pending == 10);
+    for (FakeExporter* fake : worker.fakes) fake->let_go();
+    CHECK(worker.worker->stop_before(Clock::now() + 60s));
+    CHECK(worker.worker->stop_before(Clock::now()));
 }
 
 TEST_CASE("a slow exporter does not delay another") {

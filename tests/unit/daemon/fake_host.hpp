@@ -1,11 +1,12 @@
 // A ring directory with a spool in it, and an intake that can be killed and begun again.
 //
-// Used by: tests/unit/daemon. Threads: one. Time passes only as the test says.
+// Used by: tests/unit/daemon, tests/chaos. Threads: one. Time passes only as the test says.
 #pragma once
 
 #include "daemon/intake/intake.hpp"
 #include "fake_spool.hpp"
 #include "shm/span_view.hpp"
+#include "tests/unit/child.hpp"
 
 #include <cstring>
 #include <memory>
@@ -30,10 +31,24 @@ struct Host {
     }
     // As after a kill: nothing is told to anybody, the files are all there is.
     void restart() {
-        intake.reset();
         handed.clear();
+        die();
         spool.restart();
         start();
+    }
+    void die() {
+        intake.reset();
+        spool.spool.reset();
+    }
+    // A daemon begins, and is killed between its first commit and the lane's cursor.
+    void die_after_commit() {
+        die();
+        const int status = status_of_child([this] {
+            spool.restart();
+            start("spool_commit:kill");
+            round();
+        });
+        REQUIRE(WIFSIGNALED(status));
     }
     std::uint64_t round() {
         intake->look_soon();

@@ -1,7 +1,12 @@
 #include "exporters/delivery.hpp"
 
-#include <doctest/doctest.h>
+#include "exporters/otlp_json_file.hpp"
+#include "tests/unit/exporters/span_builder.hpp"
 
+#include <doctest/doctest.h>
+#include <stdlib.h>
+
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -187,6 +192,57 @@ TEST_CASE("without a limit it is tried for ever") {
     Delivery delivery(1, retry, no_jitter);
     CHECK(waits(delivery, 500).size() == 500);
     CHECK(delivery.attempts() == 501);
+}
+
+// The file exporter on a disk that is full: /dev/full, behind a link, until there is room.
+TEST_CASE("a full disk is waited out, for however long, where a backend would be given up") {
+    using oteld::config::ExporterSettings;
+    char directory[] = "/tmp/oteld-delivery-XXXXXX";
+    REQUIRE(::mkdtemp(directory) != nullptr);
+    const std::filesystem::path path = std::filesystem::path(directory) / "spans.jsonl";
+    std::filesystem::create_symlink("/dev/full", path);
+    ExporterSettings settings;
+    settings.what = oteld::config::File{.path = path.string()};
+    auto exporter = make_otlp_json_file(settings);
+    REQUIRE(exporter);
+    oteld::test::BatchOf spans;
+    spans.add("shop", {oteld::test::span_message({})});
+
+    struct Case {
+        ExporterSettings::Kind kind;
+        bool gives_up;
+    };
+    for (const Case& c :
+         {Case{ExporterSettings::Kind::otlp_grpc, true}, Case{ExporterSettings::Kind::file, false},
+          Case{ExporterSettings::Kind::trace_store, false}}) {
+        CAPTURE(static_cast<int>(c.kind));
+        Delivery delivery(1, oteld::config::default_retry(c.kind), no_jitter);
+        Delivery::Time now{0};
+        Delivery::Action action = delivery.resume(Delivery::Begin{}, now);
+        while (action.kind == Kind::send && now < 48h) {
+            const SendResult result = (*exporter)->send(spans.batch());
+            REQUIRE(result.outcome == Outcome::retry_after);
+            REQUIRE(result.message.find("is full: free some space") != std::string::npos);
+            action = delivery.resume(Delivery::Answered{result}, now);
+            if (action.kind != Kind::wait) break;
+            CHECK(action.wake_at - now <= 30s);
+            now = action.wake_at;
+            action = delivery.resume(Delivery::Woke{}, now);
+        }
+        CHECK((action.kind == Kind::settle) == c.gives_up);
+        if (c.gives_up) {
+            CHECK(action.reason == RejectReason::expired);
+            continue;
+        }
+        CHECK(now >= 48h);
+        std::filesystem::remove(path);  // Room: the next try makes a file of its own.
+        action = delivery.resume(Delivery::Answered{(*exporter)->send(spans.batch())}, now);
+        CHECK(action.kind == Kind::settle);
+        CHECK(action.delivered == 1);
+        std::filesystem::remove(path);
+        std::filesystem::create_symlink("/dev/full", path);
+    }
+    std::filesystem::remove_all(directory);
 }
 
 TEST_CASE("with retrying off the first failure settles the batch") {

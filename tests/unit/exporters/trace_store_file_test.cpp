@@ -1,11 +1,11 @@
 #include "exporters/trace_store_file.hpp"
 
+#include "tests/unit/child.hpp"
 #include "tests/unit/exporters/trace_store_fixture.hpp"
 
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -135,9 +135,7 @@ TEST_CASE("a missing directory is a reason to retry, and the store begins when i
 TEST_CASE("at a file-size limit the batch is refused whole, and goes in once there is room") {
     const Directory directory;
     // In a child: the limit and the ignored signal belong to a process.
-    const pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
+    const int status = status_of_child([&] {
         std::signal(SIGXFSZ, SIG_IGN);
         rlimit limit{};
         ::getrlimit(RLIMIT_FSIZE, &limit);
@@ -160,10 +158,7 @@ TEST_CASE("at a file-size limit the batch is refused whole, and goes in once the
         limit.rlim_cur = limit.rlim_max;
         ::setrlimit(RLIMIT_FSIZE, &limit);
         if (store->send(large.batch()).outcome != Outcome::delivered) ::_exit(4);
-        ::_exit(0);
-    }
-    int status = 0;
-    REQUIRE(::waitpid(child, &status, 0) == child);
+    });
     REQUIRE(WIFEXITED(status));
     CHECK(WEXITSTATUS(status) == 0);
     CHECK(list(directory, {.limit = 0}).size() == 2001);
@@ -174,9 +169,7 @@ TEST_CASE("wherever in a batch the room ends, nothing of it stays") {
     for (rlim_t limit_kib = 100; limit_kib < 400; limit_kib += 13) {
         CAPTURE(limit_kib);
         const Directory directory;
-        const pid_t child = ::fork();
-        REQUIRE(child >= 0);
-        if (child == 0) {
+        const int status = status_of_child([&] {
             std::signal(SIGXFSZ, SIG_IGN);
             rlimit limit{};
             ::getrlimit(RLIMIT_FSIZE, &limit);
@@ -189,9 +182,7 @@ TEST_CASE("wherever in a batch the room ends, nothing of it stays") {
             for (std::uint32_t i = 0; i < 12'000; ++i)
                 large.add("a", {span_message({.trace_id = trace_id_of(i)})});
             ::_exit(store->send(large.batch()).outcome == Outcome::retry_after ? 0 : 1);
-        }
-        int status = 0;
-        REQUIRE(::waitpid(child, &status, 0) == child);
+        });
         CHECK(WIFEXITED(status));
         CHECK(WEXITSTATUS(status) == 0);
         Sqlite db;

@@ -1,5 +1,6 @@
 #include "exporters/trace_store.hpp"
 
+#include "tests/unit/child.hpp"
 #include "tests/unit/exporters/trace_store_fixture.hpp"
 
 #include <doctest/doctest.h>
@@ -44,16 +45,12 @@ TEST_CASE("after cancel nothing is sent any more") {
 
 TEST_CASE("a batch that was stored survives the death of the process at once") {
     const Directory directory;
-    const pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
+    const int status = status_of_child([&] {
         config::TraceStore settings;
         auto store = make_trace_store(settings, directory.store(), [] { return clock_ms; });
         if (store->send(order_batch().batch()).outcome != Outcome::delivered) ::_exit(1);
         ::kill(::getpid(), SIGKILL);
-    }
-    int status = 0;
-    REQUIRE(::waitpid(child, &status, 0) == child);
+    });
     CHECK(WIFSIGNALED(status));
     CHECK(list(directory).size() == 1);
     CHECK(list(directory)[0].spans == 3);
