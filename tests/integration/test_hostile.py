@@ -265,14 +265,23 @@ def test_files_that_a_stranger_put_in_the_daemons_way(daemon, ring_dir, tmp_path
     strangers = ring_of_the_dead(daemon, "a stranger's", 30)
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious" * 1000)
+    # As good as a daemon's own: they say that recording is off, and hold spans.
+    with Load(daemon, "planted", rate=1000, seconds=60) as it:
+        daemon.start(config({"nop": {"sending_queue": {"batch": {"flush_timeout": "1h"}}}}))
+        eventually(lambda: any(share["in_daemon"] for share in shares(rows_of(daemon.status(), "planted"), "nop")), "its spool has spans")
+        it.kill()
+    daemon.kill()
+    daemon.start(config({"nop": {"sending_queue": {"batch": {"flush_timeout": "1h"}}}}, recording=False))
+    daemon.kill()
+    for ring in ring_dir.glob("*.ring"):
+        ring.unlink()
     planted = {}
     for name in ("control", "status", "spool"):
-        (ring_dir / name).write_bytes(os.urandom(64 << 10))
         os.chown(ring_dir / name, STRANGER, STRANGER)
         planted[name] = (ring_dir / name).stat().st_ino
+    (ring_dir / "lock").unlink()
     (ring_dir / "lock").symlink_to(victim)
     os.chown(ring_dir / "lock", STRANGER, STRANGER, follow_symlinks=False)
-    # The stranger's control page, if it were one, would turn recording off.
     early = load(daemon, "early", spans=70)
     assert early["ended"] == 70
     out = tmp_path / "spans.jsonl"
@@ -282,6 +291,7 @@ def test_files_that_a_stranger_put_in_the_daemons_way(daemon, ring_dir, tmp_path
         for name, inode in planted.items():
             info = (ring_dir / name).stat()
             assert info.st_uid == 0 and info.st_ino != inode, name
+        assert not rows_of(daemon.status(), "planted")
         assert (ring_dir / "lock").is_file() and not (ring_dir / "lock").is_symlink()
         assert victim.read_bytes() == b"precious" * 1000
         # A ring of a stranger is the stranger's.
