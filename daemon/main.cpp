@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <new>
 
 #include "daemon/command_line.hpp"
 #include "daemon/commands/validate.hpp"
@@ -40,6 +41,11 @@ struct Runner {
 int main(int argc, char** argv) {
     try {
         return std::visit(oteld::daemon::Runner{}, oteld::daemon::parse_command_line(argc, argv));
+    } catch (const std::bad_alloc&) {
+        std::fputs(
+            "oteld: out of memory. Raise LimitDATA=, LimitAS= or MemoryMax= (ulimit -d, -v).\n",
+            stderr);
+        return 1;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "oteld: a fault of ours, please report it: %s\n", error.what());
         return 1;

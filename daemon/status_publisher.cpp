@@ -28,6 +28,13 @@ std::int64_t realtime_ns() {
     return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
 }
 
+// For what is measured: the wall clock may be set at any time.
+std::int64_t monotonic_ns() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+}
+
 double seconds_of(const timeval& time) {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
 }
@@ -119,12 +126,12 @@ StatusPublisher::StatusPublisher(const config::Settings& settings,
 void StatusPublisher::publish(status::Phase phase, const std::string& last_words) {
     status::Snapshot snapshot = gather(phase, last_words);
     // Everything but what always moves.
-    const std::int64_t now = realtime_ns();
+    const std::int64_t elapsed = monotonic_ns();
     const std::string facts = status::to_json(snapshot);
     const bool changed =
-        facts != last_facts_ || now - last_document_ns_ >= document_interval_max_ns;
+        facts != last_facts_ || elapsed - last_document_ns_ >= document_interval_max_ns;
     if (changed) fill_resources(snapshot);  // Reads /proc: too dear for a heartbeat.
-    observer_.observe(snapshot, now);
+    observer_.observe(snapshot, realtime_ns(), elapsed);
     line_ = std::string(status::to_string(snapshot.verdict));
     for (const std::string& reason : snapshot.reasons)
         line_ += (line_.find(':') == std::string::npos ? ": " : "; ") + reason;
@@ -134,7 +141,7 @@ void StatusPublisher::publish(status::Phase phase, const std::string& last_words
     if (!written) spdlog::debug("status page: {}", written.error().message);
     if (!changed) return;
     last_facts_ = facts;
-    last_document_ns_ = now;
+    last_document_ns_ = elapsed;
 }
 
 status::Snapshot StatusPublisher::gather(status::Phase phase, const std::string& last_words) const {
@@ -206,7 +213,7 @@ void StatusPublisher::fill_resources(status::Snapshot& snapshot) const {
     rusage usage{};
     ::getrusage(RUSAGE_SELF, &usage);
     const double cpu = seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime);
-    const std::int64_t now = realtime_ns();
+    const std::int64_t now = monotonic_ns();
     status::Resources& resources = snapshot.resources;
     resources.cpu_seconds = cpu;
     if (last_cpu_ns_ != 0 && now > last_cpu_ns_)

@@ -64,7 +64,8 @@ struct SendResult {
 class Exporter {
 public:
     virtual ~Exporter() = default;
-    // One request. Blocks up to the exporter's own timeout. Never throws.
+    // One request. Blocks up to the exporter's own timeout. Throws nothing but std::bad_alloc,
+    // which is tried again as retry_after is.
     [[nodiscard]] virtual SendResult send(const Batch& batch) = 0;
     // Makes a running `send` return soon with retry_after, and later ones at once. Safe twice, from
     // any thread.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -28,10 +29,18 @@ public:
     }
     ~TraceStore() override { close(); }
 
-    SendResult send(const Batch& batch) override;
+    SendResult send(const Batch& batch) override {
+        try {
+            return send_once(batch);
+        } catch (const std::bad_alloc&) {
+            close();  // Rolls back: the batch comes again.
+            throw;
+        }
+    }
     void cancel() noexcept override { cancelled_.store(true, std::memory_order_relaxed); }
 
 private:
+    SendResult send_once(const Batch& batch);
     std::string open();
     void close() noexcept;
     std::optional<SendResult> write(const Batch& batch);
@@ -46,7 +55,7 @@ private:
     std::atomic<bool> cancelled_{false};
 };
 
-SendResult TraceStore::send(const Batch& batch) {
+SendResult TraceStore::send_once(const Batch& batch) {
     if (cancelled_.load(std::memory_order_relaxed)) return retry("Cancelled.");
     Sqlite& db = file_.connection();
     if (db.is_open() && db.has_moved()) close();

@@ -21,6 +21,7 @@ struct Range {
 };
 Range ranges[ranges_max];
 std::atomic<int> ranges_used{0};  // Places that were ever taken: how far the handler looks.
+std::atomic<std::uint64_t> survived{0};
 struct sigaction previous_action;
 
 void on_bus_error(int signal, siginfo_t* info, void* context) {
@@ -37,6 +38,7 @@ void on_bus_error(int signal, siginfo_t* info, void* context) {
         void* mapped = ::mmap(reinterpret_cast<void*>(from), end - from, PROT_READ | PROT_WRITE,
                               MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (mapped == MAP_FAILED) break;
+        survived.fetch_add(1, std::memory_order_relaxed);
         ranges[i].truncated.store(1, std::memory_order_release);  // Pairs with truncated().
         return;
     }
@@ -77,6 +79,8 @@ int take(std::uintptr_t begin, std::uintptr_t end) noexcept {
 }
 
 }  // namespace
+
+std::uint64_t faults_survived() noexcept { return survived.load(std::memory_order_relaxed); }
 
 FaultGuard::FaultGuard(const void* begin, std::size_t bytes) noexcept {
     install_once();

@@ -12,6 +12,9 @@
 
 namespace oteld::shm {
 
+// SIGBUS that this process has survived so far, in all ranges.
+[[nodiscard]] std::uint64_t faults_survived() noexcept;
+
 class FaultGuard {
 public:
     FaultGuard() = default;

@@ -11,6 +11,7 @@
 #include <boost/interprocess/file_mapping.hpp>
 #include <boost/interprocess/mapped_region.hpp>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 
@@ -90,6 +91,28 @@ bool leaves_descriptors(int fd) {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
     return static_cast<rlim_t>(fd) < limit.rlim_cur - std::min(limit.rlim_cur / 3, reserve_max);
+}
+
+std::uint64_t address_space_used() {
+    const UniqueFd fd(::open("/proc/self/statm", O_RDONLY | O_CLOEXEC));
+    char text[64] = {};
+    if (!fd || ::read(fd.get(), text, sizeof text - 1) <= 0) return 0;
+    return std::strtoull(text, nullptr, 10) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+// The same for RLIMIT_AS, which nobody has by default: threads, batches and the spool need some.
+bool leaves_address_space(std::uint64_t bytes) {
+    constexpr rlim_t reserve_max = 128 << 20;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return true;
+    const rlim_t room = limit.rlim_cur - std::min(limit.rlim_cur / 3, reserve_max);
+    return address_space_used() + bytes <= room;
+}
+
+Error no_address_space(const std::string& name) {
+    return {ErrorCode::full, "Cannot map " + name +
+                                 ": the daemon's address space is used up. Raise LimitAS= (ulimit "
+                                 "-v); its spans wait in the ring."};
 }
 
 std::uint64_t hash_bytes(const void* data, std::size_t bytes) {
@@ -227,6 +250,9 @@ Result<std::unique_ptr<SegmentMap>> SegmentMap::open(int directory_fd, const std
     map->identity_ = {static_cast<std::uint64_t>(info.st_dev),
                       static_cast<std::uint64_t>(info.st_ino),
                       hash_bytes(&header, header_written_once_bytes)};
+    if (access == SegmentAccess::drain &&
+        !leaves_address_space(map->file_bytes_ + header.daemon_bytes))
+        return no_address_space(name);
     // All zero on either side: /proc was out of reach there. That says nothing about the boot.
     const BootId boot = current_boot_id();
     BootId theirs{};
@@ -244,6 +270,7 @@ Result<std::unique_ptr<SegmentMap>> SegmentMap::open(int directory_fd, const std
                 file, ipc::read_write, static_cast<ipc::offset_t>(header.daemon_offset),
                 header.daemon_bytes);
     } catch (const ipc::interprocess_exception& error) {
+        if (error.get_native_error() == ENOMEM) return no_address_space(name);
         return Error{ErrorCode::io, "Cannot map " + name + ": " + error.what() + "."};
     }
     map->data_guard_ = FaultGuard(map->data_->get_address(), map->data_->get_size());

@@ -3,6 +3,7 @@
 #include "exporters/encode.hpp"
 
 #include <algorithm>
+#include <new>
 
 namespace oteld::daemon {
 namespace {
@@ -117,6 +118,21 @@ ExporterFacts ExportWorker::facts() const {
     return facts;
 }
 
+// Out of memory is one more reason to try again later: nothing of the batch is settled, and the
+// destination tells a repetition from a second span as it does after any lost answer.
+static exporters::SendResult try_to_send(exporters::Exporter& exporter,
+                                         const exporters::Batch& batch) {
+    try {
+        return exporter.send(batch);
+    } catch (const std::bad_alloc&) {
+        exporters::SendResult result;
+        result.outcome = exporters::SendResult::Outcome::retry_after;
+        result.message =
+            "the daemon is out of memory: raise LimitDATA= or LimitAS= (ulimit -d, -v)";
+        return result;
+    }
+}
+
 void ExportWorker::consume(exporters::Exporter& exporter) {
     std::unique_lock lock(mutex_);
     while (!stopping_) {
@@ -193,7 +209,7 @@ exporters::SendResult ExportWorker::send(exporters::Exporter& exporter,
         writing_since_ = time;
     };
     writing_since(now());
-    exporters::SendResult result = exporter.send(batch);
+    exporters::SendResult result = try_to_send(exporter, batch);
     writing_since(nanoseconds(0));
     return result;
 }

@@ -12,7 +12,9 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
+#include <new>
 
 namespace oteld::daemon {
 namespace {
@@ -36,6 +38,22 @@ void log_to_standard_error(const std::string& level) {
     spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
     spdlog::set_level(spdlog::level::from_str(level));
     spdlog::flush_on(spdlog::level::info);
+}
+
+// On any thread.
+[[noreturn]] void die_with_a_sentence() {
+    try {
+        if (std::current_exception()) std::rethrow_exception(std::current_exception());
+    } catch (const std::bad_alloc&) {
+        constexpr char text[] =
+            "oteld: out of memory. Raise LimitDATA=, LimitAS= or MemoryMax= (ulimit -d, -v). Spans "
+            "in "
+            "rings and spool wait for the next start.\n";
+        (void)!::write(STDERR_FILENO, text, sizeof text - 1);
+        ::_exit(EX_OSERR);
+    } catch (...) {
+    }
+    std::abort();
 }
 
 // Writing to a pipe that nobody reads, or beyond the file-size limit, is an error that the exporter
@@ -74,6 +92,9 @@ RunEnd run_command(const RunOptions& options) {
             loaded.settings.state_directory, error.message());
 
     ignore_signals_of_failed_writes();
+    // A round of the drain that stops in the middle is what spool and rings are made for: no state
+    // in this process is worth going on with.
+    std::set_terminate(die_with_a_sentence);
     auto daemon = Daemon::start(loaded.settings);
     if (!daemon) {
         std::fprintf(stderr, "oteld: %s\n", daemon.error().message.c_str());

@@ -19,6 +19,18 @@ std::uint64_t read_clock(clockid_t id) {
 constexpr std::uint64_t measured_over_ns = 500'000'000;
 constexpr std::uint64_t default_tick_length = 1ULL << tick_shift;  // 1 GHz: as good a guess as any.
 
+// NTP slews what is less than 128 ms. The time between two anchors is of no matter: it is a second,
+// or a second and a stopped process, over which slewing moves a clock by a thousandth at most.
+constexpr std::uint64_t step_from_ns = 100'000'000;
+
+bool stepped(const ClockAnchor& earlier, const ClockAnchor& later) {
+    // Modulo 2^64: both signs work.
+    const std::uint64_t elapsed = later.monotonic_ns - earlier.monotonic_ns;
+    const std::uint64_t apart = later.realtime_ns - earlier.realtime_ns - elapsed;
+    const std::uint64_t slewed = step_from_ns + elapsed / 1000;
+    return apart + slewed > 2 * slewed;
+}
+
 // Slewed clocks part by less; a time namespace is made to part them by more.
 constexpr std::uint64_t namespace_from_ns = 1'000'000'000;
 
@@ -83,6 +95,7 @@ DaemonClock::DaemonClock(const ClockAnchor& first, const ClockAnchor& earlier) n
 }
 
 void DaemonClock::reanchor(const ClockAnchor& now) noexcept {
+    const std::uint64_t jumps_before = jumps_;
     if (now.monotonic_ns - latest_.monotonic_ns >= measured_over_ns) {
         const std::uint64_t length = length_between(latest_, now);
         if (length != 0 &&
@@ -95,6 +108,7 @@ void DaemonClock::reanchor(const ClockAnchor& now) noexcept {
             ++jumps_;
         }
     }
+    if (jumps_ == jumps_before && stepped(latest_, now)) ++steps_;
     latest_ = now;
 }
 

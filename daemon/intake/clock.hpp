@@ -48,6 +48,9 @@ public:
     [[nodiscard]] std::uint64_t tick_length() const noexcept { return tick_length_; }
     // Times that ticks and CLOCK_MONOTONIC parted: a suspend, a migration to another host.
     [[nodiscard]] std::uint64_t jumps() const noexcept { return jumps_; }
+    // Times that the wall clock was set while both of them went on: by a person, by NTP, or after a
+    // sleep in which they stood still.
+    [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
 
 private:
     ClockAnchor first_;
@@ -55,6 +58,7 @@ private:
     std::uint64_t tick_length_ = 0;
     std::uint64_t doubted_length_ = 0;
     std::uint64_t jumps_ = 0;
+    std::uint64_t steps_ = 0;
 };
 
 // What one segment's times count in, found out once, when it is opened.

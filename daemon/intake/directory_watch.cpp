@@ -37,9 +37,13 @@ DirectoryWatch::DirectoryWatch(const shm::DirectoryHandle& directory)
 
 void DirectoryWatch::watch() {
     inotify_ = shm::UniqueFd(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+    missing_ = inotify_ ? nullptr : "instance";
     const std::string path = "/proc/self/fd/" + std::to_string(directory_.fd.get());
-    if (inotify_ && ::inotify_add_watch(inotify_.get(), path.c_str(), IN_CREATE | IN_MOVED_TO) < 0)
+    if (inotify_ &&
+        ::inotify_add_watch(inotify_.get(), path.c_str(), IN_CREATE | IN_MOVED_TO) < 0) {
         inotify_ = shm::UniqueFd();
+        missing_ = "watch";
+    }
 }
 
 std::vector<RingName> DirectoryWatch::look(Time now, bool may_scan) {

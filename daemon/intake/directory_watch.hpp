@@ -38,8 +38,9 @@ public:
     void scan_soon(Time now) noexcept {
         next_scan_ = std::min(next_scan_, now + scan_interval_alone);
     }
-    // False: the limits of inotify are reached, and scans are all there is. Tried again with each.
-    [[nodiscard]] bool watching() const noexcept { return static_cast<bool>(inotify_); }
+    // What a limit of inotify withholds, "instance" or "watch": scans are all there is then. It is
+    // tried again with each. Null: nothing.
+    [[nodiscard]] const char* missing() const noexcept { return missing_; }
 
     // Removes what segments that were never finished have left behind: temporary names older than a
     // minute, so many at a time.
@@ -55,6 +56,7 @@ private:
     // For good: when descriptors have run out there would be none for a scan.
     std::unique_ptr<DIR, int (*)(DIR*)> listing_;
     shm::UniqueFd inotify_;
+    const char* missing_ = nullptr;
     Time next_scan_{0};
 };
 

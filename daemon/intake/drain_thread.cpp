@@ -136,7 +136,7 @@ void DrainThread::hand_over(std::span<const ExtentRef> extents) {
 void DrainThread::publish_snapshot(Time now) {
     last_snapshot_ = now;
     auto snapshot = std::make_shared<status::Snapshot>();
-    fill_intake(*snapshot, intake_, parts_.spool, parts_.workers);
+    fill_intake(*snapshot, intake_, clock_, parts_.spool, parts_.workers);
     const std::lock_guard lock(mutex_);
     snapshot_ = std::move(snapshot);
 }

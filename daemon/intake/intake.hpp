@@ -75,8 +75,8 @@ public:
     [[nodiscard]] const std::vector<RefusedFile>& refused() const noexcept { return refused_; }
     // Files that are refused and did not fit into that list.
     [[nodiscard]] std::size_t refused_unnamed() const noexcept { return refused_unnamed_.size(); }
-    // New rings are seen as they are made; else a second later at most.
-    [[nodiscard]] bool watching() const noexcept { return watch_.watching(); }
+    // Null: new rings are seen as they are made; else a second later at most.
+    [[nodiscard]] const char* missing_to_watch() const noexcept { return watch_.missing(); }
     // Those that the last round drained, or would have but for user_spans_max.
     [[nodiscard]] const std::vector<UserSpans>& users() const noexcept { return users_; }
     [[nodiscard]] const DrainCounts& counts() const noexcept { return drain_.counts(); }

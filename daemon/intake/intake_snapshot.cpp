@@ -124,6 +124,10 @@ void fill_share(status::ExporterShare& share, const std::string& name,
               counts.rejected[i]);
 }
 
+std::string times(std::uint64_t count) {
+    return count == 1 ? "Once" : std::to_string(count) + " times";
+}
+
 void fill_refused(status::Rings& rings, const Intake& intake) {
     for (const RefusedFile& file : intake.refused()) rings.refused.push_back({file.name, file.why});
     if (const std::size_t more = intake.refused_unnamed(); more != 0)
@@ -139,6 +143,7 @@ void fill_refused(status::Rings& rings, const Intake& intake) {
 }
 
 void fill_rings(status::Rings& rings, const Intake& intake) {
+    rings.bus_errors = shm::faults_survived();
     for (const auto& segment : intake.segments()) {
         ++rings.segments;
         rings.bytes += segment->map().file_bytes();
@@ -147,6 +152,24 @@ void fill_rings(status::Rings& rings, const Intake& intake) {
             rings.quarantined.push_back({segment->map().name(), segment->quarantine_reason()});
     }
     fill_refused(rings, intake);
+}
+
+void fill_clocks(status::Snapshot& snapshot, const DaemonClock& clock, std::uint64_t clamped) {
+    snapshot.clocks = {clock.jumps(), clock.steps(), clamped};
+    if (clock.jumps() != 0)
+        snapshot.notes.push_back(
+            times(clock.jumps()) +
+            " the machine slept, or was moved to another host, while oteld ran: spans of that "
+            "moment may seem longer than they were.");
+    if (clock.steps() != 0)
+        snapshot.notes.push_back(times(clock.steps()) +
+                                 " the wall clock was set while oteld ran: spans from before and "
+                                 "after may overlap or lie apart.");
+    if (clamped != 0)
+        snapshot.notes.push_back(
+            std::to_string(clamped) +
+            " times of spans lay before their program or after now, and were "
+            "moved to the nearer end: clocks jumped, or its memory is damaged.");
 }
 
 void fill_spool(status::Spool& status, const SpoolState& state) {
@@ -160,8 +183,8 @@ void fill_spool(status::Spool& status, const SpoolState& state) {
 
 }  // namespace
 
-void fill_intake(status::Snapshot& snapshot, const Intake& intake, Spool& spool,
-                 const std::vector<std::unique_ptr<ExportWorker>>& workers) {
+void fill_intake(status::Snapshot& snapshot, const Intake& intake, const DaemonClock& clock,
+                 Spool& spool, const std::vector<std::unique_ptr<ExportWorker>>& workers) {
     std::vector<Live> live(application_rows_max);
     for (const auto& process : intake.processes())
         if (process->has_row) add(live[process->row], *process);
@@ -175,13 +198,16 @@ void fill_intake(status::Snapshot& snapshot, const Intake& intake, Spool& spool,
         snapshot.applications.push_back(std::move(application));
     }
     fill_rings(snapshot.rings, intake);
+    fill_clocks(snapshot, clock, intake.counts().times_clamped);
     const SpoolState state = spool.state();
     fill_spool(snapshot.spool, state);
     if (!state.note.empty()) snapshot.notes.push_back(state.note);
-    if (!intake.watching())
-        snapshot.notes.push_back(
-            "No inotify instance is to be had, so new programs are looked for once a second: raise "
-            "fs.inotify.max_user_instances (sysctl) if that is too seldom.");
+    if (const char* missing = intake.missing_to_watch(); missing != nullptr)
+        snapshot.notes.push_back(std::string("No inotify ") + missing +
+                                 " is to be had, so new programs are looked for once a second: "
+                                 "raise fs.inotify.max_user_" +
+                                 missing + (missing == std::string_view("watch") ? "es" : "s") +
+                                 " (sysctl) if that is too seldom.");
 }
 
 }  // namespace oteld::daemon

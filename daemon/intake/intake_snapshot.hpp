@@ -13,7 +13,7 @@
 
 namespace oteld::daemon {
 
-void fill_intake(status::Snapshot& snapshot, const Intake& intake, Spool& spool,
-                 const std::vector<std::unique_ptr<ExportWorker>>& workers);
+void fill_intake(status::Snapshot& snapshot, const Intake& intake, const DaemonClock& clock,
+                 Spool& spool, const std::vector<std::unique_ptr<ExportWorker>>& workers);
 
 }  // namespace oteld::daemon

@@ -276,8 +276,16 @@ void fields(Archive& archive, Rings& rings) {
     archive.field("segments", rings.segments);
     archive.field("lanes", rings.lanes);
     archive.field("bytes", rings.bytes);
+    archive.field("bus_errors", rings.bus_errors);
     archive.list("quarantined", rings.quarantined);
     archive.list("refused", rings.refused);
+}
+
+template <class Archive>
+void fields(Archive& archive, Clocks& clocks) {
+    archive.field("jumps", clocks.jumps);
+    archive.field("steps", clocks.steps);
+    archive.field("times_clamped", clocks.times_clamped);
 }
 
 template <class Archive>
@@ -324,6 +332,7 @@ void fields(Archive& archive, Snapshot& snapshot) {
     archive.list("exporters", snapshot.exporters);
     archive.group("spool", snapshot.spool);
     archive.group("rings", snapshot.rings);
+    archive.group("clocks", snapshot.clocks);
     archive.group("directory", snapshot.directory);
     archive.group("resources", snapshot.resources);
     archive.list("last_errors", snapshot.last_errors);

@@ -152,7 +152,7 @@ void judge(Snapshot& snapshot, std::int64_t now_ns) {
         snapshot.reasons.insert(snapshot.reasons.begin(), std::string(recording_off_words));
 }
 
-void Observer::observe(Snapshot& snapshot, std::int64_t now_ns) {
+void Observer::observe(Snapshot& snapshot, std::int64_t now_ns, std::int64_t elapsed_ns) {
     std::map<std::string, Series> applications;
     for (Application& application : snapshot.applications) {
         Series& series = applications[application.id] = std::move(applications_[application.id]);
@@ -160,9 +160,10 @@ void Observer::observe(Snapshot& snapshot, std::int64_t now_ns) {
         // recent.
         const bool young =
             application.since_ns > now_ns - loss_window_ns && application.since_ns < now_ns;
-        if (series.empty() && young) series.push_back({application.since_ns, 0, 0});
+        if (series.empty() && young)
+            series.push_back({elapsed_ns - (now_ns - application.since_ns), 0, 0});
         const std::uint64_t loss = sum(application.dropped) + application.lost;
-        const Change change = follow(series, {now_ns, application.started, loss});
+        const Change change = follow(series, {elapsed_ns, application.started, loss});
         application.spans_per_s = change.flow_per_s;
         application.lost_recently = change.loss;
     }
@@ -171,7 +172,8 @@ void Observer::observe(Snapshot& snapshot, std::int64_t now_ns) {
     std::map<std::string, Series> exporters;
     for (Exporter& exporter : snapshot.exporters) {
         Series& series = exporters[exporter.name] = std::move(exporters_[exporter.name]);
-        const Change change = follow(series, {now_ns, exporter.delivered, sum(exporter.rejected)});
+        const Change change =
+            follow(series, {elapsed_ns, exporter.delivered, sum(exporter.rejected)});
         exporter.delivered_per_s = change.flow_per_s;
         exporter.rejected_recently = change.loss;
     }

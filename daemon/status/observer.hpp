@@ -19,8 +19,9 @@ void judge(Snapshot& snapshot, std::int64_t now_ns);
 
 class Observer {
 public:
-    // Call about once a second with rising times.
-    void observe(Snapshot& snapshot, std::int64_t now_ns);
+    // Call about once a second. `elapsed_ns` only rises (CLOCK_MONOTONIC): rates and windows are
+    // measured by it. `now_ns` is the wall clock, which may be set at any time.
+    void observe(Snapshot& snapshot, std::int64_t now_ns, std::int64_t elapsed_ns);
 
 private:
     struct Sample {

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
@@ -209,6 +210,17 @@ Read read_once(int fd, PageHeader& header, std::string& document) {
                                                                                   : Read::torn;
 }
 
+}  // namespace
+
+std::int64_t heartbeat_age(std::int64_t by_wall_clock, std::int64_t by_monotonic,
+                           bool other_boot) noexcept {
+    if (other_boot) return std::max<std::int64_t>(by_wall_clock, 0);
+    if (by_monotonic < 0) return std::max<std::int64_t>(by_wall_clock, 0);
+    return by_wall_clock < 0 ? by_monotonic : std::min(by_wall_clock, by_monotonic);
+}
+
+namespace {
+
 PageView make_view(const PageHeader& header, std::string document) {
     PageView view;
     view.document = std::move(document);
@@ -218,10 +230,9 @@ PageView make_view(const PageHeader& header, std::string document) {
     view.documents_unwritten = header.documents_unwritten;
     const shm::BootId boot_id = shm::current_boot_id();
     view.other_boot = std::memcmp(boot_id.data(), header.boot_id, boot_id.size()) != 0;
-    const clockid_t clock = view.other_boot ? CLOCK_REALTIME : CLOCK_MONOTONIC;
     view.heartbeat_age_ns =
-        now_ns(clock) - (view.other_boot ? header.heartbeat_ns : header.heartbeat_monotonic_ns);
-    if (view.heartbeat_age_ns < 0) view.heartbeat_age_ns = 0;  // Another time namespace.
+        heartbeat_age(now_ns(CLOCK_REALTIME) - header.heartbeat_ns,
+                      now_ns(CLOCK_MONOTONIC) - header.heartbeat_monotonic_ns, view.other_boot);
     return view;
 }
 

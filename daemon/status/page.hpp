@@ -85,6 +85,12 @@ struct PageView {
     bool other_boot = false;  // written before this machine was started
 };
 
+// How old a heartbeat is, by the two clocks that it carries. In another time namespace
+// CLOCK_MONOTONIC is shifted, either way; the wall clock may have been set, either way, and goes on
+// while the machine sleeps. Both would have to be wrong to make a living daemon look dead.
+[[nodiscard]] std::int64_t heartbeat_age(std::int64_t by_wall_clock, std::int64_t by_monotonic,
+                                         bool other_boot) noexcept;
+
 // Fails with not_found (no page), permission, corrupt, or unsupported (a layout of the future).
 // Whether its writer lives is for shm::directory_lock_holder to say.
 Result<PageView> read_page(const std::string& directory);

@@ -226,6 +226,10 @@ void Page::pipeline() {
                      count_words(s_.rings.segments, "file"), count_words(s_.rings.lanes, "lane"),
                      bytes_words(s_.rings.bytes), d.path, d.tmpfs ? "in memory" : "on disk",
                      bytes_words(d.free_bytes)));
+    if (s_.rings.bus_errors != 0)
+        line(fmt::format("    {} survived: ring files were cut short while they were read",
+                         count_words(s_.rings.bus_errors, "bus error")),
+             Style::warning, 6);
     for (const NamedFile& file : s_.rings.quarantined)
         line(fmt::format("    DAMAGED {}: {}", file.name, file.why), Style::bad, 6);
     for (const NamedFile& file : s_.rings.refused)

@@ -127,11 +127,20 @@ struct NamedFile {
 
 struct Rings {
     std::uint64_t segments = 0;
-    std::uint64_t lanes = 0;             // claimed
-    std::uint64_t bytes = 0;             // of all segments
+    std::uint64_t lanes = 0;  // claimed
+    std::uint64_t bytes = 0;  // of all segments
+    // SIGBUS survived since the daemon's start: files cut short under it. At most two a file.
+    std::uint64_t bus_errors = 0;
     std::vector<NamedFile> quarantined;  // corrupt: not drained any more
     std::vector<NamedFile>
         refused;  // a layout of the future, no permission, a foreign owner, above a cap
+};
+
+// Since the daemon's start.
+struct Clocks {
+    std::uint64_t jumps = 0;          // Counter and CLOCK_MONOTONIC parted: suspend, migration.
+    std::uint64_t steps = 0;          // The wall clock was set.
+    std::uint64_t times_clamped = 0;  // Outside the life of their process: moved to its nearer end.
 };
 
 struct Directory {
@@ -177,6 +186,7 @@ struct Snapshot {
     std::vector<Exporter> exporters;
     Spool spool;
     Rings rings;
+    Clocks clocks;
     Directory directory;
     Resources resources;
     std::vector<LastError> last_errors;  // newest first, bounded by who fills it

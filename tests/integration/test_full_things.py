@@ -7,6 +7,8 @@ threads and processes (test_many.py), what a client alone meets (tests/unit/clie
 import collections
 import contextlib
 import json
+import os
+import pathlib
 import signal
 import subprocess
 
@@ -229,20 +231,95 @@ def test_a_descriptor_limit_below_the_number_of_programs(daemon, ring_dir, tmp_p
             audit_killed(it, seen)
 
 
-def test_no_inotify_instance(daemon):
+@pytest.mark.parametrize("kind", ("instance", "watch"))
+def test_no_inotify(kind, daemon):
     """In a user namespace of its own, so that nobody else is limited."""
     need_root("a user namespace that may be limited")
-    if run("unshare", "--user", "--map-root-user", "test", "-w", "/proc/sys/user/max_inotify_instances").returncode != 0:
+    limits = f"/proc/sys/user/max_inotify_{kind}{'es' if kind == 'watch' else 's'}"
+    if run("unshare", "--user", "--map-root-user", "test", "-w", limits).returncode != 0:
         pytest.skip("this machine does not let us make user namespaces")
-    few = "echo $0 >/proc/sys/user/max_inotify_instances"
+    few = f"echo $0 >{limits}"
     daemon.command = ["unshare", "--user", "--map-root-user", "sh", "-c", f'{few} && exec "$@"', "0"]
     daemon.start(config({"nop": {}}))
     printed = load(daemon, "scanned", spans=100)
     status = wait_at_rest(daemon, "scanned")
     assert_balanced(status, {"scanned": printed})
-    assert any("No inotify instance" in note and "fs.inotify.max_user_instances" in note for note in status["notes"]), status["notes"]
+    note, = status["notes"]
+    assert f"No inotify {kind} is to be had" in note, note
+    assert "fs.inotify." + pathlib.Path(limits).name.replace("max_inotify_", "max_user_") in note, note
     assert run("nsenter", "--user", "--target", daemon.process.pid, "sh", "-c", few, "16").returncode == 0
     eventually(lambda: not daemon.status()["notes"], "it watches the directory")
+
+
+def has_sanitizer(daemon):
+    return "san.so" in run("ldd", daemon.oteld).stdout
+
+
+def test_an_address_space_limit(daemon, ring_dir, tmp_path):
+    """Rings that cannot be mapped wait; what delivers has room all the same; others are mapped as some is given back."""
+    if has_sanitizer(daemon):
+        pytest.skip("a sanitizer takes all of the address space")
+    written = Written(daemon, tmp_path)
+    daemon.start(written.config())
+    load(daemon, "first", spans=100)
+    wait_at_rest(daemon, "first")
+    # Room for a few programs' rings, 400 KiB each: a third, or 128 MiB, is kept.
+    used = int(pathlib.Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+    few = used + 4 * MIB
+    limit(daemon.process, **{"as": few * 3 // 2 if few < 256 * MIB else few + 128 * MIB})
+    with contextlib.ExitStack() as running:
+        held = [running.enter_context(Load(daemon, f"held {number}", rate=20, seconds=60, progress=tmp_path / f"progress {number}"))
+                for number in range(30)]
+        eventually(lambda: len(list(ring_dir.glob("*.ring"))) == len(held), "all programs have their rings")
+        status = says(daemon, ("not drained: Cannot map", "Raise LimitAS=", "more)"))
+        assert 0 < status["rings"]["segments"] < 30
+        assert_balanced(status)
+        eventually(lambda: all(exporter["delivered"] > 100 for exporter in daemon.status()["exporters"]), "both exporters deliver")
+        known = len(status["applications"])
+        for it in held[:20]:
+            it.kill()
+        eventually(lambda: len(daemon.status()["applications"]) > known, "what is given back is used for others")
+        limit(daemon.process, **{"as": "unlimited"})
+        eventually(lambda: not daemon.status()["rings"]["refused"], "all rings are mapped")
+        for it in held[20:]:
+            it.kill()
+        assert_balanced(wait_at_rest(daemon, *(it.service for it in held)))
+        seen = seen_in_file(written.lines)
+        for it in held:
+            audit_killed(it, seen)
+    assert_healthy_again(daemon)
+
+
+def test_a_limit_on_the_daemons_own_memory(daemon, tmp_path):
+    """A batch that finds none waits; where the drain finds none the daemon ends with a sentence, and the next one finds
+    everything."""
+    if has_sanitizer(daemon):
+        pytest.skip("the address sanitizer's memory is the daemon's own")
+    written = Written(daemon, tmp_path)
+    daemon.start(written.config())
+    load(daemon, "first", spans=100)
+    wait_at_rest(daemon, "first")
+    limit(daemon.process, data=1)
+    with Load(daemon, "limited", threads=4, rate=20_000, seconds=600, progress=tmp_path / "progress", attributes=20) as it:
+        def ended():
+            return daemon.process.poll() is not None
+
+        def waits():
+            return any("the daemon is out of memory: raise LimitDATA=" in exporter["last_error"] for exporter in daemon.status()["exporters"])
+        eventually(lambda: ended() or waits(), "it meets the limit")
+        if ended():
+            assert daemon.process.returncode == os.EX_OSERR
+            assert "oteld: out of memory. Raise LimitDATA=" in daemon.log_text()
+            looked = daemon.run("status", check=False)
+            assert looked.returncode == 3 and "see its log" in " ".join(looked.stdout.split())
+            daemon.start(written.config())
+        else:
+            limit(daemon.process, data="unlimited")
+        it.kill()
+    status = wait_at_rest(daemon, "limited")
+    assert_balanced(status)
+    dropped = total(rows_of(status, "limited"), "dropped")
+    audit_killed(it, seen_in_file(written.lines, service="limited"), dropped, once=False)
 
 
 def test_a_ring_directory_that_rings_have_filled_before_the_daemon_came(daemon, tmp_path):

@@ -58,21 +58,40 @@ def load(daemon, service, **options):
 Seen = collections.namedtuple("Seen", "service thread seq unfinished status_code status_message request")
 
 
-def seen_in_file(*paths, look=None):
+def seen_in_file(*paths, look=None, service=None):
     """The spans that the file exporter wrote, in rotated files too, each as a Seen; `request` is the line's number.
-    look(attributes) is called for each."""
+    look(attributes) is called for each. `service`: only its spans; others may be any nonsense then."""
     lines = (line for path in paths if path.exists() for line in path.read_text().splitlines())
     out = []
     for number, line in enumerate(lines):
         for resource_spans in json.loads(line)["resourceSpans"]:
-            service = attributes_in_json(resource_spans["resource"]["attributes"])["service.name"]
+            name = service_of(resource_spans)
+            if service not in (None, name):
+                continue
             for span in (span for scope in resource_spans["scopeSpans"] for span in scope["spans"]):
                 has, status = attributes_in_json(span.get("attributes", [])), span.get("status", {})
                 if look:
                     look(has)
-                out.append(Seen(service, has.get("load.thread"), has.get("load.seq"), has.get("oteld.unfinished", False),
+                out.append(Seen(name, has.get("load.thread"), has.get("load.seq"), has.get("oteld.unfinished", False),
                                 status.get("code", 0), status.get("message", ""), number))  # fmt: skip
     return out
+
+
+def times_in_file(path, service):
+    """[(start, end)] of the service's spans, Unix nanoseconds, as the file exporter wrote them."""
+    out = []
+    for line in path.read_text().splitlines():
+        for resource_spans in json.loads(line)["resourceSpans"]:
+            if service_of(resource_spans) == service:
+                out += [(int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"]))
+                        for scope in resource_spans["scopeSpans"] for span in scope["spans"]]  # fmt: skip
+    return out
+
+
+def service_of(resource_spans):
+    """None: there is no such text."""
+    pairs = resource_spans.get("resource", {}).get("attributes", [])
+    return next((pair["value"].get("stringValue") for pair in pairs if pair.get("key") == "service.name" and "value" in pair), None)
 
 
 def attributes_in_json(pairs):

@@ -196,6 +196,7 @@ public:
             result.outcome = SendResult::Outcome::retry_after;
             return result;
         }
+        if (out_of_memory > 0 && out_of_memory-- > 0) throw std::bad_alloc();
         if (answers.empty()) return {};
         SendResult answer = std::move(answers.front());
         answers.erase(answers.begin());
@@ -221,6 +222,7 @@ public:
     std::vector<SendResult> answers;
     int calls = 0;
     std::uint32_t last_spans = 0;
+    int out_of_memory = 0;
     bool hold = false;
     bool cancelled = false;
     bool deaf = false;  // A cancel does not end a call: it is in the kernel.
@@ -330,6 +332,22 @@ TEST_CASE("a batch is tried again until it is taken; a partial success counts wh
     CHECK(facts.last_error == "told so");
     CHECK(facts.delivered == 6);
     CHECK(facts.rejected[static_cast<std::size_t>(exporters::RejectReason::partial)] == 4);
+}
+
+TEST_CASE("an exporter that is out of memory tries again") {
+    FakeSpool spool;
+    const auto extent = spool.commit(10, spool.row());
+    Worker worker(spool);
+    worker.fake->out_of_memory = 2;
+    worker.worker->start();
+    const Slice slice = rest_of(*extent, 0);
+    worker.worker->enqueue({&slice, 1});
+    CHECK(worker.settlement().rejected == 0);
+    worker.worker->stop();
+    const ExporterFacts facts = worker.worker->facts();
+    CHECK(facts.errors == 2);
+    CHECK(facts.delivered == 10);
+    CHECK(facts.last_error.find("out of memory: raise LimitDATA=") != std::string::npos);
 }
 
 TEST_CASE("all consumers send at once, whether their batches come together or one by one") {

@@ -51,12 +51,40 @@ TEST_CASE("a step of the wall clock moves times but does not bend them") {
     stepped.realtime_ns += 3600 * second;
     clock.reanchor(stepped);
     CHECK(clock.jumps() == 0);
+    CHECK(clock.steps() == 1);
     TickConverter convert(SegmentClock(segment_at(at(100)), false, clock), at(100).ticks, clock,
                           ticks(101.5));
     const std::uint64_t a = convert.to_unix(ticks(101.1));
     const std::uint64_t b = convert.to_unix(ticks(101.2));
     CHECK(near(b - a, second / 10, 1));
     CHECK(near(a, unix_0 + 3600 * second + 101 * second + second / 10, 1));
+}
+
+TEST_CASE("a wall clock that is set either way is counted, one that is slewed is not") {
+    DaemonClock clock(at(100), at(90));
+    std::uint64_t set_by = 0;
+    std::uint64_t seconds = 100;
+    const auto reanchor = [&](std::uint64_t elapsed) {
+        ClockAnchor now = at(seconds += elapsed);
+        now.realtime_ns += set_by;
+        clock.reanchor(now);
+    };
+    for (int i = 0; i < 100; ++i) {
+        set_by += second / 2000;  // 500 ppm.
+        reanchor(1);
+    }
+    CHECK(clock.steps() == 0);
+    set_by += second / 5;
+    reanchor(1);
+    CHECK(clock.steps() == 1);
+    set_by -= 7200 * second;
+    reanchor(1);
+    CHECK(clock.steps() == 2);
+    reanchor(1);
+    set_by += 1800 * second / 1000;  // Slewed by half a thousandth while the process was stopped.
+    reanchor(3600);
+    CHECK(clock.steps() == 2);
+    CHECK(clock.jumps() == 0);
 }
 
 TEST_CASE(
@@ -107,6 +135,7 @@ TEST_CASE("a suspend is noticed and does not change the length of a tick") {
                             at(101).realtime_ns + 3600 * second};
     clock.reanchor(woken);
     CHECK(clock.jumps() == 1);
+    CHECK(clock.steps() == 0);  // The wall clock went on as it should.
     CHECK(clock.tick_length() == length);
     TickConverter convert(SegmentClock(segment_at(at(100)), false, clock), at(100).ticks, clock,
                           woken.ticks + ticks(1));

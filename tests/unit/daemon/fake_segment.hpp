@@ -157,9 +157,11 @@ public:
         : FakeSegment(directory, file_name, Shape{}) {}
     FakeSegment(const TemporaryDirectory& directory, const std::string& file_name,
                 const Shape& shape)
+        : FakeSegment(directory.fd, file_name, shape) {}
+    FakeSegment(int directory_fd, const std::string& file_name, const Shape& shape)
         : name(file_name) {
         header = shape_header(shape);
-        fd = ::openat(directory.fd, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        fd = ::openat(directory_fd, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (fd < 0 || ::posix_fallocate(fd, 0, static_cast<off_t>(header.file_bytes)) != 0)
             std::abort();
         bytes = header.file_bytes;

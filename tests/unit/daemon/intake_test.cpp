@@ -43,7 +43,7 @@ void junk(const TemporaryDirectory& directory, const std::string& name) {
 
 status::Application application(Host& host, std::size_t index = 0) {
     status::Snapshot snapshot;
-    fill_intake(snapshot, *host.intake, *host.spool.spool, {});
+    fill_intake(snapshot, *host.intake, *host.clock, *host.spool.spool, {});
     REQUIRE(index < snapshot.applications.size());
     return snapshot.applications[index];
 }
@@ -203,6 +203,53 @@ TEST_CASE("after a restart the living keep their rows, however many others begin
         CHECK(host.spool.spool->rows().row(row).state ==
               static_cast<std::uint64_t>(RowState::process));
     CHECK(host.spool.spool->rows().row(255).drained == 100);
+}
+
+TEST_CASE("a file that grows is refused until it is a whole ring") {
+    Host host;
+    FakeSegment segment(host.spool.directory, "a.ring");
+    segment.put(0, numbered(1));
+    const std::string whole(reinterpret_cast<const char*>(segment.memory), segment.bytes);
+    for (const std::size_t size : {std::size_t{0}, std::size_t{100}, whole.size() - 1}) {
+        REQUIRE(::ftruncate(segment.fd, static_cast<off_t>(size)) == 0);
+        REQUIRE(::pwrite(segment.fd, whole.data(), size, 0) == static_cast<ssize_t>(size));
+        host.now += std::chrono::seconds(61);
+        CHECK(host.round() == 0);
+        CHECK(host.intake->refused().size() == 1);
+    }
+    REQUIRE(::pwrite(segment.fd, whole.data(), whole.size(), 0) ==
+            static_cast<ssize_t>(whole.size()));
+    host.now += std::chrono::seconds(61);
+    CHECK(host.round() == 1);
+    CHECK(host.intake->refused().empty());
+    // And from then on nothing behind its end is looked at.
+    REQUIRE(::ftruncate(segment.fd, 64 << 20) == 0);
+    segment.put(0, numbered(2));
+    CHECK(host.round() == 1);
+    CHECK(host.numbers() == std::multiset<std::uint64_t>{1, 2});
+}
+
+TEST_CASE("what clocks did is counted and said, and nothing when they did nothing") {
+    Host host;
+    status::Snapshot quiet;
+    fill_intake(quiet, *host.intake, *host.clock, *host.spool.spool, {});
+    CHECK(quiet.notes.empty());
+    constexpr std::uint64_t second = 1'000'000'000;
+    ClockAnchor later{10 * second, 10 * second, 10 * second};  // A nanosecond a tick.
+    DaemonClock clock(later, {9 * second, 9 * second, 9 * second});
+    later.monotonic_ns += second;
+    later.ticks += second;
+    later.realtime_ns += 3600 * second;
+    clock.reanchor(later);
+    later.monotonic_ns += second;
+    later.ticks += 3 * second;
+    clock.reanchor(later);
+    status::Snapshot snapshot;
+    fill_intake(snapshot, *host.intake, clock, *host.spool.spool, {});
+    CHECK(snapshot.clocks.steps == 1);
+    CHECK(snapshot.clocks.jumps == 1);
+    CHECK(snapshot.clocks.times_clamped == 0);
+    CHECK(snapshot.notes.size() == 2);
 }
 
 TEST_CASE("a file that is cut while open spans are copied out of it recovers none of them") {

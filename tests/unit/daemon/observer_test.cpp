@@ -21,7 +21,7 @@ TEST_CASE("rates are of the last ten seconds, losses of the last minute") {
         a.started += started;
         a.lost += lost;
         e.delivered += started / 2;
-        observer.observe(snapshot, time);
+        observer.observe(snapshot, time, time);
         time += second;
     };
     tick(0, 0);
@@ -41,6 +41,34 @@ TEST_CASE("rates are of the last ten seconds, losses of the last minute") {
     for (int i = 0; i < 60; ++i) tick(0, 0);
     CHECK(a.lost_recently == 0);
     CHECK(snapshot.verdict == Verdict::healthy);
+}
+
+TEST_CASE("a wall clock that is set moves neither rates nor the last minute") {
+    for (const std::int64_t step : {-3600 * second, 3600 * second}) {
+        Observer observer;
+        Snapshot snapshot;
+        snapshot.applications = {orders()};
+        Application& a = snapshot.applications[0];
+        std::int64_t elapsed = 5 * second;  // Since the machine was started.
+        std::int64_t time = now;
+        const auto tick = [&](std::uint64_t started, std::uint64_t lost) {
+            a.started += started;
+            a.lost += lost;
+            observer.observe(snapshot, time, elapsed);
+            time += second;
+            elapsed += second;
+        };
+        for (int i = 0; i < 11; ++i) tick(100, 0);
+        tick(100, 7);
+        time += step;
+        tick(100, 0);
+        CHECK(a.spans_per_s == doctest::Approx(100));
+        CHECK(a.lost_recently == 7);
+        for (int i = 0; i < 61; ++i) tick(0, 0);
+        CHECK(a.spans_per_s == 0);
+        CHECK(a.lost_recently == 0);
+        CHECK(snapshot.verdict == Verdict::healthy);
+    }
 }
 
 TEST_CASE("recording that is turned off is said first, and is no fault") {
@@ -69,7 +97,7 @@ TEST_CASE("what a young application lost before it was first seen is recent") {
     Snapshot snapshot;
     snapshot.applications = {orders()};
     snapshot.applications[0].since_ns = now - second / 2;
-    observer.observe(snapshot, now);
+    observer.observe(snapshot, now, now);
     CHECK(snapshot.applications[0].lost_recently == 26);
     CHECK(snapshot.applications[0].spans_per_s == doctest::Approx(2000));
 }
@@ -78,17 +106,17 @@ TEST_CASE("counters that go back, and applications that come and go, give no fal
     Observer observer;
     Snapshot snapshot;
     snapshot.applications = {orders()};
-    observer.observe(snapshot, now);
+    observer.observe(snapshot, now, now);
     snapshot.applications[0].started = 10;
     snapshot.applications[0].lost = 0;
     snapshot.applications[0].dropped.clear();
-    observer.observe(snapshot, now + second);
+    observer.observe(snapshot, now + second, now + second);
     CHECK(snapshot.applications[0].spans_per_s == 0);
     CHECK(snapshot.applications[0].lost_recently == 0);
     Snapshot empty;
-    observer.observe(empty, now + 2 * second);
+    observer.observe(empty, now + 2 * second, now + 2 * second);
     snapshot.applications = {orders()};
-    observer.observe(snapshot, now + 3 * second);
+    observer.observe(snapshot, now + 3 * second, now + 3 * second);
     CHECK(snapshot.applications[0].spans_per_s == 0);
 }
 

@@ -73,6 +73,8 @@ inline Snapshot busy() {
     s.rings.segments = 1;
     s.rings.lanes = 2;
     s.rings.bytes = 400'000;
+    s.rings.bus_errors = 3;
+    s.clocks = {1, 2, 5};
     s.rings.quarantined = {{"bad.ring", "its cursors contradict each other"}};
     s.rings.refused = {{"new.ring", "layout 2"}};
     s.directory = {"/run/oteld", false,   false,

@@ -306,6 +306,21 @@ struct OutsideCase {
     const char* reason;
 };
 
+TEST_CASE("a heartbeat is as old as the clock says that was neither set nor shifted") {
+    constexpr std::int64_t second = 1'000'000'000;
+    constexpr std::int64_t hour = 3600 * second;
+    CHECK(heartbeat_age(second, second, false) == second);
+    CHECK(heartbeat_age(second, hour, false) == second);   // A time namespace behind ours,
+    CHECK(heartbeat_age(second, -hour, false) == second);  // or ahead of it:
+    CHECK(heartbeat_age(hour, -hour, false) == hour);      // a hang is seen all the same.
+    CHECK(heartbeat_age(hour, second, false) == second);   // The wall clock was set, or the
+    CHECK(heartbeat_age(-hour, second, false) == second);  // machine slept.
+    CHECK(heartbeat_age(-hour, hour, false) == hour);
+    CHECK(heartbeat_age(-second, -second, false) == 0);
+    CHECK(heartbeat_age(hour, second, true) == hour);  // CLOCK_MONOTONIC begins anew with a boot.
+    CHECK(heartbeat_age(-hour, second, true) == 0);
+}
+
 TEST_CASE("verdict from the signs of life") {
     constexpr std::int64_t second = 1'000'000'000;
     const Signs well{.locked = true,

@@ -183,9 +183,11 @@ TEST_CASE("a file that shrinks under the daemon reads as zeroes and is noticed")
     const volatile std::uint8_t* data = (*map)->lane(0).data;
     CHECK(data[100] == 0xAB);
     CHECK_FALSE((*map)->truncated());
+    const std::uint64_t survived = faults_survived();
     REQUIRE(::ftruncate(segment.fd, 4096) == 0);
     CHECK(data[100] == 0);
     CHECK((*map)->truncated());
+    CHECK(faults_survived() == survived + 1);
     (*map)->lane(0).daemon->read_cursor =
         8;  // The daemon's own pages are gone as well; it lives on.
     CHECK_FALSE((*untouched)->truncated());
