@@ -23,12 +23,6 @@ std::int64_t unix_ns() {
     return std::chrono::system_clock::now().time_since_epoch() / nanoseconds(1);
 }
 
-Delivery::Random random_source() {
-    return [engine = std::mt19937_64(std::random_device{}())]() mutable {
-        return std::uniform_real_distribution<double>(0, 1)(engine);
-    };
-}
-
 }  // namespace
 
 ExportWorker::ExportWorker(config::ExporterSettings settings, unsigned word,
@@ -104,6 +98,12 @@ ExporterFacts ExportWorker::facts() const {
 }
 
 void ExportWorker::consume(exporters::Exporter& exporter) {
+    // One for the thread, not one a batch: random_device asks which processor this is, and in a
+    // virtual machine that question goes to the host.
+    std::mt19937_64 engine{std::random_device{}()};
+    const Delivery::Random random = [&engine] {
+        return std::uniform_real_distribution<double>(0, 1)(engine);
+    };
     std::unique_lock lock(mutex_);
     while (!stopping_) {
         const Batcher::Plan plan = batcher_.plan(now(), flushing_);
@@ -121,13 +121,14 @@ void ExportWorker::consume(exporters::Exporter& exporter) {
         for (const Slice& slice : slices) spans += slice.spans;
         facts_.in_flight_spans += spans;
         lock.unlock();
-        deliver(exporter, std::move(slices));
+        deliver(exporter, std::move(slices), random);
         lock.lock();
         facts_.in_flight_spans -= spans;
     }
 }
 
-void ExportWorker::deliver(exporters::Exporter& exporter, std::vector<Slice> slices) {
+void ExportWorker::deliver(exporters::Exporter& exporter, std::vector<Slice> slices,
+                           const Delivery::Random& random) {
     std::vector<exporters::SpanRun> runs;
     exporters::Batch batch{};
     for (const Slice& slice : slices) {
@@ -137,18 +138,18 @@ void ExportWorker::deliver(exporters::Exporter& exporter, std::vector<Slice> sli
     }
     batch.runs = runs;
     const auto* otlp = std::get_if<config::Otlp>(&settings_.what);
-    if (otlp == nullptr) return (void)deliver_part(exporter, batch, std::move(slices));
+    if (otlp == nullptr) return (void)deliver_part(exporter, batch, std::move(slices), random);
     // Nearly always one part: the batch itself. Its parts settle in order, as a prefix of it.
     bool kept = false;
     exporters::divide(batch, otlp->request_bytes_max, [&](const exporters::Batch& part) {
-        if (!kept) kept = !deliver_part(exporter, part, take_front(slices, part.spans));
+        if (!kept) kept = !deliver_part(exporter, part, take_front(slices, part.spans), random);
     });
 }
 
 // False: the daemon stops, and what is left stays in the spool; the next daemon sends it.
 bool ExportWorker::deliver_part(exporters::Exporter& exporter, const exporters::Batch& batch,
-                                std::vector<Slice> slices) {
-    Delivery delivery(batch.spans, settings_.retry, random_source());
+                                std::vector<Slice> slices, const Delivery::Random& random) {
+    Delivery delivery(batch.spans, settings_.retry, random);
     Delivery::Action action = delivery.resume(Delivery::Begin{}, now_ms());
     for (;;) {
         switch (action.kind) {

@@ -68,9 +68,11 @@ public:
 
 private:
     void consume(exporters::Exporter& exporter);
-    void deliver(exporters::Exporter& exporter, std::vector<Slice> slices);
+    void deliver(exporters::Exporter& exporter, std::vector<Slice> slices,
+                 const exporters::Delivery::Random& random);
     [[nodiscard]] bool deliver_part(exporters::Exporter& exporter, const exporters::Batch& batch,
-                                    std::vector<Slice> slices);
+                                    std::vector<Slice> slices,
+                                    const exporters::Delivery::Random& random);
     [[nodiscard]] bool sleep_until(exporters::Delivery::Time at);
     [[nodiscard]] exporters::SendResult send(exporters::Exporter& exporter,
                                              const exporters::Batch& batch);
