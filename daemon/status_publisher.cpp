@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <charconv>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -84,24 +84,33 @@ status::ExporterState state_of(ExporterFacts::State state) {
     return status::ExporterState::idle;
 }
 
-struct Memory {
-    std::uint64_t resident = 0;
+struct ProcessFacts {
+    std::uint64_t resident = 0;  // Bytes.
     std::uint64_t shared = 0;
+    std::uint64_t threads = 0;
 };
+
+// The number in the line that begins with `name`.
+std::uint64_t number_in(std::string_view text, std::string_view name) {
+    std::size_t at = text.find(name);
+    if (at == std::string_view::npos) return 0;
+    at = std::min(text.find_first_not_of(" \t", at + name.size()), text.size());
+    std::uint64_t number = 0;
+    (void)std::from_chars(text.data() + at, text.data() + text.size(), number);
+    return number;
+}
 
 // statm: size resident shared ..., in pages. Mappings of files and tmpfs both count as shared
 // there; RssShmem in /proc/self/status tells them apart.
-Memory memory_of_self() {
-    Memory memory;
+ProcessFacts facts_of_self() {
+    ProcessFacts facts;
     std::ifstream file("/proc/self/status");
-    std::string line;
-    while (std::getline(file, line)) {
-        std::uint64_t kib = 0;
-        if (std::sscanf(line.c_str(), "RssAnon: %lu", &kib) == 1) memory.resident += kib << 10;
-        if (std::sscanf(line.c_str(), "RssFile: %lu", &kib) == 1) memory.resident += kib << 10;
-        if (std::sscanf(line.c_str(), "RssShmem: %lu", &kib) == 1) memory.shared += kib << 10;
-    }
-    return memory;
+    const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    facts.resident = (number_in(text, "\nRssAnon:") + number_in(text, "\nRssFile:"))
+                     << 10;  // In KiB.
+    facts.shared = number_in(text, "\nRssShmem:") << 10;
+    facts.threads = number_in(text, "\nThreads:");
+    return facts;
 }
 
 std::uint64_t entries_of(const char* directory) {
@@ -127,10 +136,13 @@ void StatusPublisher::publish(status::Phase phase, const std::string& last_words
     status::Snapshot snapshot = gather(phase, last_words);
     // Everything but what always moves.
     const std::int64_t elapsed = monotonic_ns();
-    const std::string facts = status::to_json(snapshot);
     const bool changed =
-        facts != last_facts_ || elapsed - last_document_ns_ >= document_interval_max_ns;
-    if (changed) fill_resources(snapshot);  // Reads /proc: too dear for a heartbeat.
+        snapshot != last_facts_ || elapsed - last_document_ns_ >= document_interval_max_ns;
+    if (changed) {
+        last_facts_ = snapshot;
+        last_document_ns_ = elapsed;
+        fill_resources(snapshot);  // Reads /proc: too dear for a heartbeat.
+    }
     observer_.observe(snapshot, realtime_ns(), elapsed);
     line_ = std::string(status::to_string(snapshot.verdict));
     for (const std::string& reason : snapshot.reasons)
@@ -139,9 +151,6 @@ void StatusPublisher::publish(status::Phase phase, const std::string& last_words
     const Result<void> written =
         changed ? page_->publish(status::to_json(snapshot)) : page_->beat();
     if (!written) spdlog::debug("status page: {}", written.error().message);
-    if (!changed) return;
-    last_facts_ = facts;
-    last_document_ns_ = elapsed;
 }
 
 status::Snapshot StatusPublisher::gather(status::Phase phase, const std::string& last_words) const {
@@ -221,11 +230,11 @@ void StatusPublisher::fill_resources(status::Snapshot& snapshot) const {
             (cpu - last_cpu_seconds_) * 1e9 / static_cast<double>(now - last_cpu_ns_);
     last_cpu_seconds_ = cpu;
     last_cpu_ns_ = now;
-    const Memory memory = memory_of_self();
-    resources.rss_bytes = memory.resident;
-    resources.shared_bytes = memory.shared;
+    const ProcessFacts facts = facts_of_self();
+    resources.rss_bytes = facts.resident;
+    resources.shared_bytes = facts.shared;
+    resources.threads = facts.threads;
     resources.fds = entries_of("/proc/self/fd");
-    resources.threads = entries_of("/proc/self/task");
 }
 
 }  // namespace oteld::daemon

@@ -39,7 +39,7 @@ private:
     std::int64_t started_ns_;
     std::string line_;
     // What the last document was made from, and when.
-    std::string last_facts_;
+    status::Snapshot last_facts_;
     std::int64_t last_document_ns_ = 0;
     mutable double last_cpu_seconds_ = 0;
     mutable std::int64_t last_cpu_ns_ = 0;

@@ -199,6 +199,8 @@ ChannelArguments make_arguments(const GrpcClientSettings& settings) {
     arguments.add(GRPC_ARG_PRIMARY_USER_AGENT_STRING, settings.user_agent);
     arguments.add(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive_time_ms);
     arguments.add(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(settings.timeout.count()));
+    // Answers are small. Finding out how large a window they could use costs a ping each request.
+    arguments.add(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     // A connection of its own, which nobody else keeps alive or in back-off after we have closed
     // it.
     arguments.add(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);

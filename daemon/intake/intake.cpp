@@ -182,7 +182,7 @@ UserSpans& Intake::user(std::uint32_t uid) {
         if (known.uid == uid) return known;
     UserSpans counted{uid};
     for (std::uint32_t i = 0; i < application_rows_max; ++i)
-        if (spool_.rows().used(i) && spool_.rows().row(i).uid == uid)
+        if (spool_.rows().held(i) && spool_.rows().row(i).uid == uid)
             counted.spans += spool_.ledger().pending_most(i);
     return users_.emplace_back(counted);
 }

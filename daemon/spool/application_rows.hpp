@@ -40,6 +40,9 @@ public:
     // Segments that are mapped and extents that are live keep a row from being merged.
     void hold(std::uint32_t row) { ++holds_[row]; }
     void release(std::uint32_t row) { --holds_[row]; }
+    // Only these can have spans in the spool. Asking does not touch the row, which is a page or
+    // more of its own.
+    [[nodiscard]] bool held(std::uint32_t row) const { return holds_[row] != 0; }
 
     [[nodiscard]] ApplicationRow& row(std::uint32_t index) const { return header_.rows[index]; }
     [[nodiscard]] bool used(std::uint32_t index) const {

@@ -31,6 +31,8 @@ struct ExporterShare {
     std::uint64_t in_daemon = 0;  // in the spool, not settled
     std::uint64_t delivered = 0;
     Counts rejected;  // by exporters::RejectReason
+
+    bool operator==(const ExporterShare&) const = default;
 };
 
 enum class Life : std::uint8_t {
@@ -71,6 +73,8 @@ struct Application {
     // Filled by the observer.
     double spans_per_s = 0;           // started, over the last 10 s
     std::uint64_t lost_recently = 0;  // dropped or lost with it in the last minute
+
+    bool operator==(const Application&) const = default;
 };
 
 // started - everything accounted for. 0 when nothing moves; while spans flow it may be off by what
@@ -109,6 +113,8 @@ struct Exporter {
     // Filled by the observer.
     double delivered_per_s = 0;           // over the last 10 s
     std::uint64_t rejected_recently = 0;  // in the last minute
+
+    bool operator==(const Exporter&) const = default;
 };
 
 struct Spool {
@@ -118,11 +124,15 @@ struct Spool {
     std::uint64_t blocks_max = 0;
     bool full = false;              // draining has stopped until an exporter settles
     bool file_system_full = false;  // it found no memory, or none but the block that it holds
+
+    bool operator==(const Spool&) const = default;
 };
 
 struct NamedFile {
     std::string name;  // file name in the ring directory
     std::string why;
+
+    bool operator==(const NamedFile&) const = default;
 };
 
 struct Rings {
@@ -134,6 +144,8 @@ struct Rings {
     std::vector<NamedFile> quarantined;  // corrupt: not drained any more
     std::vector<NamedFile>
         refused;  // a layout of the future, no permission, a foreign owner, above a cap
+
+    bool operator==(const Rings&) const = default;
 };
 
 // Since the daemon's start.
@@ -152,6 +164,8 @@ struct Directory {
     std::vector<std::string>
         consequences;   // what a mode 0600, a directory on disk, ... means for the user
     bool full = false;  // no ring is made any more
+
+    bool operator==(const Directory&) const = default;
 };
 
 struct Resources {
@@ -162,6 +176,8 @@ struct Resources {
     double cpu_seconds = 0;          // since start
     std::uint64_t fds = 0;
     std::uint64_t threads = 0;
+
+    bool operator==(const Resources&) const = default;
 };
 
 struct LastError {
@@ -169,6 +185,8 @@ struct LastError {
     std::string who;  // exporter, "spool", "rings", ...
     std::string text;
     std::uint64_t count = 1;  // the same text in a row
+
+    bool operator==(const LastError&) const = default;
 };
 
 struct Snapshot {
@@ -191,6 +209,8 @@ struct Snapshot {
     Resources resources;
     std::vector<LastError> last_errors;  // newest first, bounded by who fills it
     std::vector<std::string> notes;
+
+    bool operator==(const Snapshot&) const = default;
 };
 
 }  // namespace oteld::status

@@ -8,6 +8,7 @@
 #include "tests/bench/stand_in.hpp"
 
 #include "oteld/api.hpp"
+#include "oteld/oteld.h"
 
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -71,6 +72,19 @@ constexpr int round_spans = 200;  // Below the first mark of the smallest lane.
         .set("total", 12.5 + i)
         .set("ok", true)
         .set("customer", "someone");
+}
+
+const oteld_tracer c_tracer = oteld_get_tracer(OTELD_STR("bench"), OTELD_STR("1"), OTELD_STR(""));
+
+[[gnu::noinline]] void c_span(int i) {
+    oteld_span span;
+    oteld_span_start(&span, c_tracer, OTELD_STR("checkout"), nullptr);
+    oteld_span_set_string(&span, OTELD_STR("order.id"), OTELD_STR("A-12345"));
+    oteld_span_set_int(&span, OTELD_STR("lines"), i);
+    oteld_span_set_double(&span, OTELD_STR("total"), 12.5 + i);
+    oteld_span_set_bool(&span, OTELD_STR("ok"), true);
+    oteld_span_set_string(&span, OTELD_STR("customer"), OTELD_STR("someone"));
+    oteld_span_end(&span, 0);
 }
 
 void between() {
@@ -272,13 +286,16 @@ int main(int count, char** arguments) {
     each(
         "clock readings alone", 100, [](int) {}, nothing);
     each("each span", 1000, span, nothing);
+    each("each span, C interface", 1000, c_span, nothing);
     std::vector<char> cold(4 << 20);
-    each("each span, 4 MiB touched before it", 10, span, [&] {
+    const auto touch = [&] {
         for (std::size_t i = 0; i < cold.size(); i += 64) {
             auto& byte = *static_cast<volatile char*>(&cold[i]);
             byte = static_cast<char>(byte + 1);
         }
-    });
+    };
+    each("each span, 4 MiB touched before it", 10, span, touch);
+    each("the same, C interface", 10, c_span, touch);
     for (const int threads : {1, 2, 4}) among_threads(threads);
     ends_elsewhere();
     count_what_should_not_be();

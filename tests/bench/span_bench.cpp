@@ -93,6 +93,11 @@ inline std::uint64_t clock_reading() {
     auto span = bench_tracer.span("checkout");
 }
 
+[[gnu::noinline]] void header_span_two(int i, std::string_view) {
+    auto span = bench_tracer.span("checkout");
+    span.set("order.id", "A-12345").set("lines", i);
+}
+
 [[gnu::noinline]] void header_span_ten(int i, std::string_view customer) {
     auto span = bench_tracer.span("checkout");
     span.set("order.id", "A-12345")
@@ -182,6 +187,7 @@ int main(int count, char** arguments) {
         {"header 5 attributes", header_span},
         {"c abi 5 attributes", c_span},
         {"header 0 attributes", header_span_empty},
+        {"header 2 attributes", header_span_two},
         {"header 10 attributes", header_span_ten},
         {"header 5 attributes, current", header_scope},
         {"header 5 attributes, at the start", header_start},

@@ -17,8 +17,9 @@
 
 namespace oteld::bench {
 
-// All that was written in the segments of OTELD_DIR counts as read.
-inline void move_cursors() {
+// Calls `each` with the mapping of every segment in OTELD_DIR.
+template <class Each>
+void for_each_segment(Each each) {
     static std::map<std::string, std::uint8_t*> maps;
     static std::mutex mutex;
     const std::lock_guard lock(mutex);
@@ -39,6 +40,14 @@ inline void move_cursors() {
                                                   PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
             close(file);
         }
+        each(map);
+    }
+    closedir(list);
+}
+
+// All that was written in the segments of OTELD_DIR counts as read.
+inline void move_cursors() {
+    for_each_segment([](std::uint8_t* map) {
         const auto* header = reinterpret_cast<const shm::SegmentHeader*>(map);
         for (std::uint32_t i = 0; i < header->lane_count; ++i) {
             const auto* producer = reinterpret_cast<const shm::LaneProducer*>(
@@ -50,8 +59,7 @@ inline void move_cursors() {
                              __atomic_load_n(&producer->write_cursor, __ATOMIC_ACQUIRE),
                              __ATOMIC_RELEASE);
         }
-    }
-    closedir(list);
+    });
 }
 
 }  // namespace oteld::bench
