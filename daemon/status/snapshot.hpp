@@ -153,6 +153,7 @@ struct Clocks {
     std::uint64_t jumps = 0;          // Counter and CLOCK_MONOTONIC parted: suspend, migration.
     std::uint64_t steps = 0;          // The wall clock was set.
     std::uint64_t times_clamped = 0;  // Outside the life of their process: moved to its nearer end.
+    bool operator==(const Clocks&) const = default;
 };
 
 struct Directory {
