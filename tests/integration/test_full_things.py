@@ -257,6 +257,26 @@ def test_a_ring_directory_that_rings_have_filled_before_the_daemon_came(daemon, 
         assert_balanced(wait_at_rest(daemon, "early"))
 
 
+def test_a_small_ring_directory(daemon, tmp_path):
+    """Of the size that a container may be given: the spool is bounded by it, and a daemon that comes late finds room."""
+    with Tmpfs(tmp_path / "rings", "4m") as rings:
+        daemon.environment["OTELD_DIR"] = str(rings.top)
+        with Load(daemon, "early", threads=32, rate=100_000, seconds=60, progress=tmp_path / "progress") as it:
+            eventually(lambda: rings.free() < 2.5 * MIB and sum(it.ended().values()) > 20_000, "rings have taken what they may")
+            daemon.start(config({"nop": {}}))
+            eventually(lambda: daemon.status()["exporters"][0]["delivered"] > 100_000, "it drains")
+            it.kill()
+        status = wait_at_rest(daemon, "early")
+        assert_balanced(status)
+        assert status["spool"]["bytes"] == MIB
+        assert any("The spool takes 1 MiB at most instead of 64 MiB" in note and "Enlarge" in note for note in status["notes"])
+        assert daemon.stop() == 0
+    with Tmpfs(tmp_path / "too small", "512k") as rings:
+        daemon.environment["OTELD_DIR"] = str(rings.top)
+        refused = daemon.run("run", check=False)
+        assert refused.returncode == 1 and "enlarge its file system to 4 MiB at least" in refused.stderr, refused.stderr
+
+
 def test_a_full_ring_directory(daemon, tmp_path):
     """At a program's start, while its rings should grow, and while the spool should."""
     with Receiver("http", tmp_path / "receiver", "hang") as receiver, Tmpfs(tmp_path / "rings", "16m") as rings:
