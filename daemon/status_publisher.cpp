@@ -213,7 +213,8 @@ void StatusPublisher::fill_directory(status::Snapshot& snapshot) const {
         const std::uint64_t free = static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;
         directory.free_bytes = free >> 20 << 20;
         const std::uint64_t all = static_cast<std::uint64_t>(space.f_blocks) * space.f_frsize;
-        directory.full = all != 0 && free < ring_bytes_least + shm::bytes_left_free(all);
+        directory.full = all != 0 && free < ring_bytes_least +
+                                                shm::bytes_left_free(all, shm::daemon_bytes_first);
     }
     if (!directory_.warning.empty()) directory.consequences.push_back(directory_.warning);
 }

@@ -242,11 +242,21 @@ inline constexpr char status_name[] = "status";
 inline constexpr char spool_name[] = "spool";
 inline constexpr char lock_name[] = "lock";
 
-// What rings leave free of their file system: a daemon that comes when they have taken all the rest
-// needs it for its pages and its first block of spool, or it could never drain them.
-constexpr std::uint64_t bytes_left_free(std::uint64_t file_system_bytes) noexcept {
+// What a daemon takes at its start, rounded up: its pages, the spool's header and a first block,
+// which it keeps from then on.
+inline constexpr std::uint64_t daemon_bytes_first = 2 << 20;
+
+// What rings leave free of their file system, of which the spool has `spool_bytes` already: a
+// daemon that comes when they have taken all the rest needs it, or it could never drain them. Below
+// 4 MiB a daemon has to come first.
+constexpr std::uint64_t bytes_left_free(std::uint64_t file_system_bytes,
+                                        std::uint64_t spool_bytes) noexcept {
     constexpr std::uint64_t most = 4 << 20;
-    return file_system_bytes / 4 < most ? file_system_bytes / 4 : most;
+    const std::uint64_t share = file_system_bytes / 4 < most ? file_system_bytes / 4 : most;
+    if (file_system_bytes < 2 * daemon_bytes_first || spool_bytes >= daemon_bytes_first)
+        return share;
+    const std::uint64_t missing = daemon_bytes_first - spool_bytes;
+    return share > missing ? share : missing;
 }
 
 }  // namespace oteld::shm

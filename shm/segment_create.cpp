@@ -346,6 +346,10 @@ bool look_at_room(RingDirectory& directory) noexcept {
     directory.bytes = static_cast<std::uint64_t>(space.f_blocks) * space.f_frsize;
     directory.bytes_free = static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;
     if (space.f_blocks == 0) directory.bytes_free = UINT64_MAX;
+    struct stat spool {};
+    const bool there = fstatat(directory.fd, spool_name, &spool, AT_SYMLINK_NOFOLLOW) == 0 &&
+                       (spool.st_uid == directory.owner || spool.st_uid == 0);
+    directory.spool_bytes = there ? static_cast<std::uint64_t>(spool.st_blocks) * 512 : 0;
     return true;
 }
 

@@ -31,6 +31,7 @@ struct RingDirectory {
     uid_t owner = 0;
     std::uint64_t bytes = 0;  // Of its file system ...
     std::uint64_t bytes_free = 0;
+    std::uint64_t spool_bytes = 0;  // What a daemon's spool takes of it; 0: none has been here.
 };
 
 enum class CreateError { none, no_directory, permission, file_size_limit, memory_limit, full, io };

@@ -286,7 +286,8 @@ static shm::CreateError create_where_room_is(Process& process, shm::RingDirector
     constexpr int attempts_max = 3;
     const std::uint64_t bytes =
         geometry.file_bytes(static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)));
-    const std::uint64_t needed = bytes + shm::bytes_left_free(directory.bytes);
+    const std::uint64_t needed =
+        bytes + shm::bytes_left_free(directory.bytes, directory.spool_bytes);
     shm::CreateError error = shm::CreateError::full;
     for (int i = 0; i < attempts_max && error == shm::CreateError::full; ++i) {
         if (directory.bytes_free < needed) {

@@ -41,7 +41,7 @@ bool sound(const ExtentHeader& extent, std::uint64_t offset, std::uint64_t end,
 }  // namespace
 
 Result<void> Spool::recover(const std::vector<std::string>& exporters) {
-    note_ = file_->note();
+    note(file_->note());
     if (!journal_.replay())
         return Error{ErrorCode::corrupt,
                      "The spool's journal is damaged. Remove the file `spool`."};
@@ -51,8 +51,8 @@ Result<void> Spool::recover(const std::vector<std::string>& exporters) {
     for (std::uint32_t block = 0; block < file_->blocks(); ++block)
         if (header_.block[block].end != 0 && !recover_block(block)) ++damaged;
     if (damaged != 0)
-        note_ = std::to_string(damaged) +
-                " damaged blocks of the spool were cut off where the damage begins.";
+        note(std::to_string(damaged) +
+             " damaged blocks of the spool were cut off where the damage begins.");
     std::sort(left_over_.begin(), left_over_.end(),
               [](const ExtentRef& a, const ExtentRef& b) { return a.header->seq < b.header->seq; });
     discard_removed(exporter_mask_);

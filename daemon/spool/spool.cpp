@@ -1,5 +1,7 @@
 #include "daemon/spool/spool.hpp"
 
+#include <sys/statvfs.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -8,6 +10,16 @@ namespace {
 
 std::uint64_t aligned(std::uint64_t bytes) {
     return (bytes + extent_alignment - 1) / extent_alignment * extent_alignment;
+}
+
+// Spool and rings share a file system: neither may crowd out the other. At least one block.
+std::uint64_t blocks_in_half_of(const shm::DirectoryHandle& directory) {
+    static_assert(block_bytes == 1 << 20, "Sentences for people speak of MiB.");
+    struct statvfs space {};
+    if (::fstatvfs(directory.fd.get(), &space) != 0 || space.f_blocks == 0) return blocks_max;
+    const std::uint64_t half = static_cast<std::uint64_t>(space.f_blocks) * space.f_frsize / 2;
+    return half < sizeof(SpoolHeader) + block_bytes ? 1
+                                                    : (half - sizeof(SpoolHeader)) / block_bytes;
 }
 
 std::uint32_t bits(std::uint64_t mask) {
@@ -27,12 +39,18 @@ Spool::Spool(std::unique_ptr<SpoolFile> file, std::uint32_t configured_blocks)
 Result<std::unique_ptr<Spool>> Spool::open(const shm::DirectoryHandle& directory,
                                            std::uint64_t bytes,
                                            const std::vector<std::string>& exporters) {
-    const auto blocks =
-        static_cast<std::uint32_t>(std::clamp<std::uint64_t>(bytes / block_bytes, 2, blocks_max));
-    auto file = SpoolFile::open(directory, blocks);
+    const std::uint64_t wanted = std::clamp<std::uint64_t>(bytes / block_bytes, 2, blocks_max);
+    const std::uint64_t blocks = std::min(wanted, blocks_in_half_of(directory));
+    auto file = SpoolFile::open(directory, static_cast<std::uint32_t>(blocks));
     if (!file) return file.error();
-    std::unique_ptr<Spool> spool(new Spool(std::move(*file), blocks));
+    std::unique_ptr<Spool> spool(new Spool(std::move(*file), static_cast<std::uint32_t>(blocks)));
     if (auto recovered = spool->recover(exporters); !recovered) return recovered.error();
+    if (blocks < wanted)
+        spool->note("The spool takes " + std::to_string(blocks) + " MiB at most instead of " +
+                    std::to_string(wanted) + " MiB (receivers.shm.spool_size): half of " +
+                    directory.path +
+                    " is for rings. Enlarge that file system if a backend that is away is to be "
+                    "waited for longer (mount -o remount,size=; docker: --shm-size).");
     spool->hold_a_block();
     return spool;
 }

@@ -73,8 +73,9 @@ struct SpoolState {
 
 class Spool {
 public:
-    // Opens or creates the file, finishes what an earlier daemon had begun, and settles the shares
-    // of exporters that are no longer configured as discarded.
+    // Opens or creates the file, at most half as large as its file system, finishes what an earlier
+    // daemon had begun, and settles the shares of exporters that are no longer configured as
+    // discarded.
     [[nodiscard]] static Result<std::unique_ptr<Spool>> open(
         const shm::DirectoryHandle& directory, std::uint64_t bytes,
         const std::vector<std::string>& exporters);
@@ -140,6 +141,7 @@ private:
     void go_on_filling();
     void discard_removed(std::uint64_t configured);
 
+    void note(const std::string& sentence) { note_ += (note_.empty() ? "" : " ") + sentence; }
     void hold_a_block() noexcept;
     void free_if_settled(std::uint32_t block);
     void fold_block(std::uint32_t block);

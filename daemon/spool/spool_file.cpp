@@ -18,7 +18,11 @@ constexpr char damaged_name[] = "spool.damaged";
 Error spool_error(const shm::DirectoryHandle& directory, const char* what, int error) {
     std::string message = std::string("Cannot ") + what + " " + directory.path + "/" +
                           shm::spool_name + ": " + std::strerror(error) + ".";
-    if (error == ENOSPC) message += " Make room in " + directory.path + " or give it more memory.";
+    if (error == ENOSPC)
+        message +=
+            " Make room in " + directory.path +
+            ", or enlarge its file system to 4 MiB at least (mount -o remount,size=; docker: "
+            "--shm-size).";
     if (error == EFBIG)
         message += " Raise LimitFSIZE= (ulimit -f), or lower receivers.shm.spool_size.";
     return {error == ENOSPC ? ErrorCode::full : ErrorCode::io, message};
