@@ -122,7 +122,8 @@ def test_a_limit_on_the_daemons_own_memory(daemon, tmp_path):
             return daemon.process.poll() is not None
 
         def waits():
-            return any("the daemon is out of memory: raise LimitDATA=" in exporter["last_error"] for exporter in daemon.status()["exporters"])
+            errors = [exporter["last_error"] for exporter in daemon.status()["exporters"]]
+            return any("the daemon is out of memory: raise LimitDATA=" in error for error in errors)
         eventually(lambda: ended() or waits(), "it meets the limit")
         if ended():
             assert daemon.process.returncode == os.EX_OSERR

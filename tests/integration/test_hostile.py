@@ -25,8 +25,8 @@ from lib.ledger import assert_balanced, rows_of, shares, total, wait_at_rest
 from lib.load import Load, audit_killed, load, seen_in_file, times_in_file
 from lib.obstacles import Tmpfs, need_root
 
-TURNS = os.environ.get("OTELD_HOSTILE_TURNS", "2")
-SECONDS = os.environ.get("OTELD_HOSTILE_SECONDS", "4")
+TURNS = os.environ.get("OTELD_HOSTILE_TURNS", "1")
+SECONDS = os.environ.get("OTELD_HOSTILE_SECONDS", "3")
 STRANGER = 24007
 RATE = 3000  # Of the neighbour: three quarters of a second are a lane of it, five seconds all that it may grow to.
 
@@ -123,7 +123,7 @@ def test_a_neighbour_of_liars_loses_nothing(daemon, build_dir, ring_dir, tmp_pat
             status = daemon.status()
             assert status["pid"] == own and status["verdict"] == "degraded"
             assert not innocent & (names(status["rings"]["quarantined"]) | names(status["rings"]["refused"]))
-            assert status["rings"]["segments"] == len(files["quarantined"]) + len(files["sound"]) + len(names_of_rings(ring_dir) - set().union(*files.values()))
+            eventually(lambda: daemon.status()["rings"]["segments"] == len(names_of_rings(ring_dir) - files["refused"]), "all else is mapped")
             # Every file that was cut was met by at least one fault, or this shows nothing.
             cut = sum("truncation" in it.get("kind", "") or "shrinking" in it.get("kind", "") for it in said)
             assert cut and status["rings"]["bus_errors"] >= cut, (cut, status["rings"])
@@ -138,7 +138,8 @@ def test_a_neighbour_of_liars_loses_nothing(daemon, build_dir, ring_dir, tmp_pat
             assert any("cursors" in file["why"] for file in status["rings"]["quarantined"])
             liar.finish()
         # With their processes they are gone, but for what never was a ring.
-        eventually(lambda: not names_of_rings(ring_dir) & (files["quarantined"] | files["sound"]), "rings of dead liars are removed")
+        mapped = files["quarantined"] | files["sound"]
+        eventually(lambda: not names_of_rings(ring_dir) & mapped, "rings of dead liars are removed")
         assert files["refused"] <= names_of_rings(ring_dir)
         eventually(lambda: not daemon.status()["rings"]["quarantined"], "nobody is named any more")
     assert daemon.stop() == 0
@@ -268,7 +269,10 @@ def test_files_that_a_stranger_put_in_the_daemons_way(daemon, ring_dir, tmp_path
     # As good as a daemon's own: they say that recording is off, and hold spans.
     with Load(daemon, "planted", rate=1000, seconds=60) as it:
         daemon.start(config({"nop": {"sending_queue": {"batch": {"flush_timeout": "1h"}}}}))
-        eventually(lambda: any(share["in_daemon"] for share in shares(rows_of(daemon.status(), "planted"), "nop")), "its spool has spans")
+
+        def held():
+            return any(share["in_daemon"] for share in shares(rows_of(daemon.status(), "planted"), "nop"))
+        eventually(held, "its spool has spans")
         it.kill()
     daemon.kill()
     daemon.start(config({"nop": {"sending_queue": {"batch": {"flush_timeout": "1h"}}}}, recording=False))
@@ -329,7 +333,8 @@ def test_a_process_that_was_taken_for_dead_goes_on(daemon, build_dir, ring_dir, 
         assert_balanced({"applications": [row]})
         assert row["dropped"] == {"orphaned": 1} and row["recovered_open"] == 1, row
         seen = seen_in_file(out, service="risen")
-        assert sorted((span.thread, span.seq) for span in seen) == [(thread, seq) for thread in range(3) for seq in range(1, 12) if (thread, seq) != (1, 11)]
+        wanted = {(thread, seq) for thread in range(3) for seq in range(1, 12)} - {(1, 11)}
+        assert sorted((span.thread, span.seq) for span in seen) == sorted(wanted)
         assert [(span.thread, span.seq) for span in seen if span.unfinished] == [(0, 11)]
     assert daemon.stop() == 0
 
