@@ -96,6 +96,8 @@ def test_a_wall_clock_that_is_set(steered, daemon, tmp_path):
         expected = {"at first": steered.load("at first", spans=100)}
         for number, by in enumerate((2 * HOUR, -30 * HOUR, 28 * HOUR), 1):
             eventually(lambda: total(rows_of(daemon.status(), "all the time"), "spans_per_s") > 500, "there is a rate")
+            # A ring that the daemon first meets after a step is taken to be of then.
+            wait_at_rest(daemon, list(expected)[-1])
             steered.set_wall_clock(by)
             eventually(lambda: steered.clocks()["steps"] == number, "the step is counted")
             expected[f"then {number}"] = steered.load(f"then {number}", spans=100)

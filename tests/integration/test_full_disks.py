@@ -127,10 +127,10 @@ def test_a_file_size_limit(daemon, tmp_path):
     assert refused.returncode == 1 and "Raise LimitFSIZE=" in refused.stderr, refused
     daemon.start(written.config())
     limit(daemon.process, fsize=5 * MIB)
-    load(daemon, "large", spans=12_000, rate=12_000)
+    load(daemon, "large", spans=20_000, rate=10_000)
     says(daemon, ("spans.jsonl reached the file-size limit of the daemon: raise LimitFSIZE=",),
          ("traces.db reached the file-size limit of the daemon: raise LimitFSIZE=",))
-    assert_held(daemon, "large", 12_000)
+    assert_held(daemon, "large", 20_000)
     limit(daemon.process, fsize="unlimited")
     assert_balanced(wait_at_rest(daemon, "large"))
-    written.assert_has("large", 12_000)
+    written.assert_has("large", 20_000)

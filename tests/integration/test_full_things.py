@@ -17,7 +17,7 @@ from lib.backends import Receiver, config, otlp
 from lib.ledger import assert_balanced, rows_of, shares, total, wait_at_rest
 from lib.load import Load, audit_killed, load, seen_by, seen_in_file
 from lib.obstacles import MIB, Tmpfs, limit, need_root, run
-from lib.written import Written, says
+from lib.written import Written, assert_healthy_again, says
 
 
 def test_a_descriptor_limit_below_the_number_of_programs(daemon, ring_dir, tmp_path):
