@@ -35,7 +35,7 @@ inline abi::Shared* make_note(const abi::Context& span, std::string_view text) n
     if (memory == nullptr) return nullptr;
     auto* note = new (memory) abi::Shared{{1}, static_cast<std::uint32_t>(bytes), nullptr};
     std::memcpy(bytes_of(note), span.trace_id, sizeof span.trace_id);
-    std::memcpy(bytes_of(note) + sizeof span.trace_id, text.data(), text.size());
+    if (!text.empty()) std::memcpy(bytes_of(note) + sizeof span.trace_id, text.data(), text.size());
     return note;
 }
 
