@@ -38,6 +38,7 @@ std::string text_of(const Context& context) {
     if (ids || (remote & abi::remote_decided) != 0)
         text += (span.flags() & 2U) != 0 ? (span.sampled() ? " 3" : " 2")
                                          : (span.sampled() ? " 1" : " 0");
+    if ((span.flags() & ~3U) != 0) text += " unknown flags";
     if ((remote & abi::remote_decided) != 0) text += " decided";
     if ((remote & abi::remote_deferred) != 0) text += " deferred";
     if (remote != 0 && !span.remote()) text += " not remote";
