@@ -15,7 +15,6 @@ using oteld::Attribute;
 using oteld::Value;
 
 static_assert(sizeof(oteld_span) >= sizeof(oteld::abi::Span));
-static_assert(sizeof(oteld_scope) >= 2 * sizeof(oteld::abi::Context) + 8);
 
 oteld::abi::Span* raw(oteld_span* span) noexcept {
     return reinterpret_cast<oteld::abi::Span*>(span);
@@ -93,7 +92,7 @@ oteld_context to_c(const oteld::abi::Context& from) noexcept {
     std::memcpy(to.trace_id, from.trace_id, sizeof to.trace_id);
     std::memcpy(to.span_id, from.span_id, sizeof to.span_id);
     to.flags = from.flags;
-    to.remote = from.remote;
+    to.remote = from.remote & oteld::abi::remote_yes;
     return to;
 }
 
@@ -260,9 +259,11 @@ OTELD_EXPORT void oteld_span_end(oteld_span* span, uint64_t end_time) {
 
 namespace {
 struct RawScope {
-    oteld::abi::Context attached, previous;
+    oteld::abi::Context attached;
+    oteld::abi::FullContext previous;
     std::uint64_t active;
 };
+static_assert(sizeof(oteld_scope) >= sizeof(RawScope));
 }  // namespace
 
 OTELD_EXPORT oteld_scope oteld_attach(const oteld_span* span) {
@@ -281,7 +282,9 @@ OTELD_EXPORT void oteld_detach(oteld_scope* scope) {
     oteld::abi::client()->detach(&from->attached, &from->previous);
 }
 
-OTELD_EXPORT oteld_context oteld_current(void) { return to_c(*oteld::abi::client()->current()); }
+OTELD_EXPORT oteld_context oteld_current(void) {
+    return to_c(oteld::abi::client()->current()->span);
+}
 
 OTELD_EXPORT bool oteld_flush(uint64_t timeout_ns) {
     return oteld::abi::client()->flush(timeout_ns);

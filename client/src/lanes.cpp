@@ -240,8 +240,9 @@ static void count_unplaced(Process& process, const Scope& scope,
     std::uint64_t trace[2];
     std::memcpy(trace, parent.trace_id, sizeof trace);
     const bool root = (trace[0] | trace[1]) == 0;
-    if (sampler.disabled || (!root && sampler.parent_based && (parent.flags & 1U) == 0)) return;
-    if ((root || !sampler.parent_based) && sampler.root_threshold != Sampler::always) {
+    const bool asked = sampler.parent_based && parent_decides(parent, root);
+    if (sampler.disabled || (asked && (parent.flags & 1U) == 0)) return;
+    if (!asked && sampler.root_threshold != Sampler::always) {
         // A root has no id yet.
         const std::uint64_t low = root ? spread(now()) : __builtin_bswap64(trace[1]);
         if (low >= sampler.root_threshold) return;

@@ -115,7 +115,7 @@ struct Thread {
     std::uint32_t reserved = 0;
     volatile std::uint32_t reentered = 0;  // Spans that a signal handler wanted to start meanwhile.
     volatile std::uint32_t reentered_ends = 0;
-    abi::Context current{};
+    abi::FullContext current{};
 };
 extern thread_local constinit Thread this_thread __attribute__((tls_model("initial-exec")));
 

@@ -25,6 +25,13 @@ struct Sampler {
     std::uint64_t root_threshold = always;
 };
 
+// Whether a sampler that is based on the parent asks it. B3, Jaeger and X-Ray may send ids without
+// a decision, and a decision without ids.
+[[nodiscard]] inline bool parent_decides(const abi::Context& parent, bool root) noexcept {
+    return root ? (parent.remote & abi::remote_decided) != 0
+                : (parent.remote & abi::remote_deferred) == 0;
+}
+
 struct Provider {
     Sampler sampler;
     abi::Limits limits;

@@ -96,7 +96,7 @@ struct Identity {
 
 [[gnu::always_inline]] inline bool sampled(const Sampler& sampler, const abi::Context& parent,
                                            const Identity& own) noexcept {
-    if (sampler.parent_based && !own.root) return (parent.flags & 1U) != 0;
+    if (sampler.parent_based && parent_decides(parent, own.root)) return (parent.flags & 1U) != 0;
     if (sampler.root_threshold == Sampler::always) return true;
     return __builtin_bswap64(own.trace_last) < sampler.root_threshold;
 }
@@ -347,7 +347,7 @@ namespace {
                                              std::uint32_t kind) noexcept {
     Thread& thread = this_thread;
     auto& scope = *static_cast<Scope*>(const_cast<void*>(scope_handle));
-    const abi::Context& parent = given_parent != nullptr ? *given_parent : thread.current;
+    const abi::Context& parent = given_parent != nullptr ? *given_parent : thread.current.span;
     if (thread.inside != 0) {
         __atomic_fetch_add(&thread.reentered, 1, __ATOMIC_RELAXED);
         not_recorded(*span, parent);
@@ -403,7 +403,7 @@ std::uint8_t* start(abi::Span* span, const void* scope_handle, const abi::Contex
         return start_slowly(span, scope_handle, given_parent, start_unix_ns, kind);
     thread.inside = 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    const abi::Context& parent = given_parent != nullptr ? *given_parent : thread.current;
+    const abi::Context& parent = given_parent != nullptr ? *given_parent : thread.current.span;
     Lane* lane = thread.lane;
     // Acquire: pairs with the registration's release; index and provider are those of this process.
     if (__builtin_expect(lane == nullptr ||

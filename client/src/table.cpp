@@ -5,6 +5,7 @@
 
 #include "oteld/detail/wire.hpp"
 
+#include <cstddef>
 #include <memory>
 #include <new>
 
@@ -14,6 +15,8 @@ std::uint8_t* start(abi::Span* span, const void* scope, const abi::Context* pare
                     std::uint64_t start_unix_ns, std::uint32_t kind) noexcept;
 std::uint8_t* grow(abi::Span* span, std::uint8_t* at, std::size_t bytes) noexcept;
 void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept;
+std::uint64_t propagators() noexcept;
+void set_propagators(std::uint64_t packed) noexcept;
 
 namespace {
 
@@ -53,28 +56,36 @@ const void* scope(const abi::ScopeInfo* info) noexcept {
     }
 }
 
-const abi::Context* current() noexcept { return &this_thread.current; }
+const abi::FullContext* current() noexcept { return &this_thread.current; }
 
 // A context word by word: it was written in words a moment ago, and a wider load behind them would
 // wait until they are in the cache. As atomics, since the compiler makes wide copies of plain
 // words.
-enum ContextWord : std::size_t { trace_id_first, trace_id_last, span_id, flags, trace_state };
-static_assert(sizeof(abi::Context) == 5 * sizeof(std::uint64_t));
+enum ContextWord : std::size_t {
+    trace_id_first,
+    trace_id_last,
+    span_id,
+    flags,
+    trace_state,
+    values
+};
+static_assert(sizeof(abi::Context) == values * sizeof(std::uint64_t));
+static_assert(offsetof(abi::FullContext, values) == values * sizeof(std::uint64_t));
 
 using Word [[gnu::may_alias]] = std::uint64_t;
-std::uint64_t get(const abi::Context& context, ContextWord word) noexcept {
-    return __atomic_load_n(reinterpret_cast<const Word*>(&context) + word, __ATOMIC_RELAXED);
+std::uint64_t get(const void* context, ContextWord word) noexcept {
+    return __atomic_load_n(static_cast<const Word*>(context) + word, __ATOMIC_RELAXED);
 }
-void put(abi::Context& context, ContextWord word, std::uint64_t value) noexcept {
-    __atomic_store_n(reinterpret_cast<Word*>(&context) + word, value, __ATOMIC_RELAXED);
+void put(void* context, ContextWord word, std::uint64_t value) noexcept {
+    __atomic_store_n(static_cast<Word*>(context) + word, value, __ATOMIC_RELAXED);
 }
 [[gnu::always_inline]] inline void copy(const abi::Context& from, abi::Context& to,
                                         std::uint64_t new_flags) noexcept {
-    put(to, trace_id_first, get(from, trace_id_first));
-    put(to, trace_id_last, get(from, trace_id_last));
-    put(to, span_id, get(from, span_id));
-    put(to, flags, new_flags);
-    put(to, trace_state, get(from, trace_state));
+    put(&to, trace_id_first, get(&from, trace_id_first));
+    put(&to, trace_id_last, get(&from, trace_id_last));
+    put(&to, span_id, get(&from, span_id));
+    put(&to, flags, new_flags);
+    put(&to, trace_state, get(&from, trace_state));
 }
 
 // What attach() writes into the reserved bytes of a context, behind flags and remote: its place in
@@ -88,44 +99,80 @@ std::uint64_t place(const Thread& thread, std::uint64_t depth) noexcept {
     return (address & 0xFFFFFFFFU) << thread_shift | depth << depth_shift;
 }
 
-void attach(const abi::Context* context, abi::Context* previous) noexcept {
+[[gnu::always_inline]] inline void push(Thread& thread, const abi::Context& span,
+                                        abi::FullContext& previous) noexcept {
+    abi::FullContext& now = thread.current;
+    abi::retain(span.trace_state);
+    const std::uint64_t before = get(&now, flags);
+    const std::uint64_t depth = before >> depth_shift;
+    copy(now.span, previous.span, (before & flags_mask) | place(thread, depth));
+    copy(span, now.span, (get(&span, flags) & flags_mask) | place(thread, depth + 1));
+}
+
+// The values stay: each of the two contexts has a reference to them.
+void attach(const abi::Context* span, abi::FullContext* previous) noexcept {
     Thread& thread = this_thread;
     const Inside inside(thread, thread.inside);
-    abi::retain(context->trace_state);
-    const std::uint64_t before = get(thread.current, flags);
-    const std::uint64_t depth = before >> depth_shift;
-    copy(thread.current, *previous, (before & flags_mask) | place(thread, depth));
-    copy(*context, thread.current, (get(*context, flags) & flags_mask) | place(thread, depth + 1));
+    push(thread, *span, *previous);
+    const std::uint64_t kept = get(&thread.current, values);
+    put(previous, values, kept);
+    if (__builtin_expect(kept != 0, 0)) abi::retain(thread.current.values);
+}
+
+void attach_all(const abi::FullContext* context, abi::FullContext* previous) noexcept {
+    Thread& thread = this_thread;
+    const Inside inside(thread, thread.inside);
+    abi::retain(context->values);
+    push(thread, context->span, *previous);
+    previous->values = thread.current.values;
+    thread.current.values = context->values;
 }
 
 // Out of order: what was attached above goes too, and when its turn comes it is gone already. On
 // another thread: that one's context is left alone.
-void detach(const abi::Context* attached, abi::Context* previous) noexcept {
+void detach(const abi::Context* attached, abi::FullContext* previous) noexcept {
     Thread& thread = this_thread;
-    const std::uint64_t before = get(*previous, flags);
-    const std::uint64_t depth = get(thread.current, flags) >> depth_shift;
+    const std::uint64_t before = get(previous, flags);
+    const std::uint64_t depth = get(&thread.current, flags) >> depth_shift;
     const std::uint64_t depth_before = before >> depth_shift;
     const bool mine = (before & ~flags_mask) == place(thread, depth_before) && depth > depth_before;
     const bool innermost = mine && depth == depth_before + 1 &&
-                           get(thread.current, span_id) == get(*attached, span_id);
+                           get(&thread.current, span_id) == get(attached, span_id);
     if (!innermost) {
         if (Process* process = this_process()) process->count(shm::ProcessCounter::misuses);
     }
-    // Replaced first and let go of then: a signal handler must not find a trace state that is gone.
-    abi::TraceState* unused = mine ? thread.current.trace_state : previous->trace_state;
+    // Replaced first and let go of then: a signal handler must not find what is gone.
+    abi::FullContext& unused = mine ? thread.current : *previous;
+    abi::TraceState* unused_state = unused.span.trace_state;
+    abi::Values* unused_values = unused.values;
     if (mine) {
         const Inside inside(thread, thread.inside);
-        copy(*previous, thread.current, before);
+        copy(previous->span, thread.current.span, before);
+        put(&thread.current, values, get(previous, values));
     }
-    previous->trace_state = nullptr;
+    previous->span.trace_state = nullptr;
+    previous->values = nullptr;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    abi::release(unused);
+    abi::release(unused_state);
+    abi::release(unused_values);
 }
 
 std::uint64_t table_now() noexcept { return now(); }
 
-constexpr abi::Table table{sizeof(abi::Table), 1,       scope,  start,  grow, end,
-                           table_now,          current, attach, detach, flush};
+constexpr abi::Table table{sizeof(abi::Table),
+                           1,
+                           scope,
+                           start,
+                           grow,
+                           end,
+                           table_now,
+                           current,
+                           attach,
+                           detach,
+                           flush,
+                           attach_all,
+                           propagators,
+                           set_propagators};
 
 }  // namespace
 

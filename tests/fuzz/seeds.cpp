@@ -322,6 +322,37 @@ void traces() {
     write("traces", "own_json", question(own_spans | json, 0, {"", "", "", "09"}, spans));
 }
 
+// ---- Headers: see fuzz_propagation.cpp ----
+
+void propagation() {
+    const std::string trace = "0af7651916cd43dd8448eb211c80319c";
+    const std::string span = "b7ad6b7169203331";
+    const auto formats = [](std::initializer_list<char> list) {
+        std::string text(8, '\0');
+        std::copy(list.begin(), list.end(), text.begin());
+        return text;
+    };
+    const std::string w3c = formats({1, 2});
+    const std::string parent = "traceparent: 00-" + trace + "-" + span + "-01\n";
+    write("propagation", "traceparent", w3c + parent);
+    write("propagation", "state", w3c + parent + "tracestate: a=1 , b@c=2\ntracestate: ,d=3\n");
+    write("propagation", "baggage", w3c + "baggage: a=%C3%A4;p=1;q, b = 2\nbaggage: c=%ff%\n");
+    write("propagation", "b3", formats({3, 4}) + "b3: " + trace + "-" + span + "-d-" + span);
+    write("propagation", "b3_decision", formats({3, 4}) + "b3: 0");
+    write("propagation", "b3_multi",
+          formats({4}) + "X-B3-TraceId: 8448eb211c80319c\nX-B3-SpanId: " + span +
+              "\nX-B3-Sampled: 1\nX-B3-Flags: 1");
+    write("propagation", "jaeger",
+          formats({5}) + "uber-trace-id: 1%3A2:0:3\nuberctx-key: v%20\nUberctx-other: 2");
+    write("propagation", "xray",
+          formats({7, 1}) + "X-Amzn-Trace-Id: Root=1-0af76519-16cd43dd8448eb211c80319c; Parent=" +
+              span + ";Sampled=?;Lineage=a:1|b:2;");
+    write("propagation", "xray_root",
+          formats({7, 3}) + "X-Amzn-Trace-Id: Self=1;Root=1-0af76519-16cd43dd8448eb211c80319c");
+    write("propagation", "all",
+          formats({6, 5, 4, 3, 2, 1}) + parent + "b3: 1\nuber-trace-id: 1:2:3:4\n");
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -334,6 +365,7 @@ int main(int count, char** arguments) {
     validate();
     spool();
     otlp_json();
+    propagation();
     traces();
     return 0;
 }

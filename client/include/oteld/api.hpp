@@ -5,6 +5,7 @@
 #pragma once
 
 #include "oteld/context.hpp"
+#include "oteld/propagation.hpp"
 #include "oteld/span.hpp"
 #include "oteld/tracer.hpp"
 #include "oteld/value.hpp"

@@ -1,106 +1,197 @@
-// Trace identity and the current context of a thread.
+// A context: what goes with a piece of work. The span it belongs to, baggage, and values of keys.
 //
-// Used by: everybody who links spans together or passes them on.
-// Threads: a SpanContext is a value; `current()` and ContextScope concern the calling thread only.
-// https://www.w3.org/TR/trace-context-2/
-// https://opentelemetry.io/docs/specs/otel/trace/api/#spancontext
+// Used by: everybody who hands work on: to a thread, a queue, another process (propagation.hpp).
+// Threads: a Context is an immutable value; `current()` and ContextScope concern the calling thread
+// only. Never throws; out of memory keeps the context that there was. Contexts are values without a
+// client, too; only what is current on a thread needs one.
+// https://opentelemetry.io/docs/specs/otel/context/
 #pragma once
 
-#include "oteld/detail/abi.hpp"
+#include "oteld/baggage.hpp"
+#include "oteld/span_context.hpp"
 
-#include <cstdlib>
-#include <cstring>
-#include <string>
-#include <string_view>
-#include <utility>
+#include <cstddef>
+#include <type_traits>
 
 namespace oteld {
 
-// Immutable identity of a span: ids, W3C flags, trace state, and whether it came from another
-// process.
-class SpanContext {
+// Names a value of a context. It is the object that counts, not its name: one `inline` or `static`
+// ContextKey for each purpose, alive as long as contexts with its values are.
+//     inline const oteld::ContextKey<Tenant> tenant_key{"tenant"};
+template <class T>
+class ContextKey {
 public:
-    SpanContext() noexcept : raw_{} {}
-    // An invalid one if either id is all zero. `trace_state` is kept as it is given.
-    SpanContext(const std::uint8_t (&trace_id)[16], const std::uint8_t (&span_id)[8],
-                std::uint8_t flags, bool remote, std::string_view trace_state = {}) noexcept
-        : raw_{} {
-        std::memcpy(raw_.trace_id, trace_id, 16);
-        std::memcpy(raw_.span_id, span_id, 8);
-        raw_.flags = flags;
-        raw_.remote = remote ? 1 : 0;
-        if (!trace_state.empty()) raw_.trace_state = make_trace_state(trace_state);
+    constexpr explicit ContextKey(const char* name) noexcept : name_(name) {}
+    ContextKey(const ContextKey&) = delete;
+    ContextKey& operator=(const ContextKey&) = delete;
+    [[nodiscard]] constexpr const char* name() const noexcept { return name_; }  // For people.
+
+private:
+    const char* name_;
+};
+
+namespace detail {
+
+// A value behind its header. A plugin that puts one in must not be unloaded before it is gone: its
+// destructor is the plugin's code.
+template <class T>
+struct SharedValue {
+    abi::Shared header;
+    T value;
+
+    static abi::Shared* make(T&& value) noexcept {
+        static_assert(std::is_nothrow_move_constructible_v<T>, "a context never throws");
+        static_assert(std::is_nothrow_destructible_v<T>, "a context never throws");
+        static_assert(alignof(T) <= alignof(std::max_align_t), "malloc aligns no further");
+        void* memory = std::malloc(sizeof(SharedValue));
+        if (memory == nullptr) return nullptr;
+        auto* made = new (memory) SharedValue{{{1}, sizeof(T), nullptr}, std::move(value)};
+        if constexpr (!std::is_trivially_destructible_v<T>) made->header.destroy = destroy;
+        return &made->header;
     }
-    explicit SpanContext(const abi::Context& raw) noexcept : raw_(raw) {
-        // The analyzer does not follow reference counts.
-        abi::retain(raw_.trace_state);  // NOLINT(clang-analyzer-unix.Malloc)
+    static SharedValue* of(abi::Shared* shared) noexcept {
+        return reinterpret_cast<SharedValue*>(shared);
     }
-    SpanContext(const SpanContext& other) noexcept : SpanContext(other.raw_) {}
-    SpanContext(SpanContext&& other) noexcept : raw_(std::exchange(other.raw_, {})) {}
-    SpanContext& operator=(SpanContext other) noexcept {
+    static void destroy(abi::Shared* shared) noexcept { of(shared)->value.~T(); }
+};
+
+inline const abi::Values* find_value(const abi::Values* values, const void* key) noexcept {
+    while (values != nullptr && values->key != key) values = values->next;
+    return values;
+}
+
+inline abi::Values* make_values(const void* key, abi::Shared* value, abi::Values* next) noexcept {
+    void* memory = std::malloc(sizeof(abi::Values));
+    if (memory == nullptr) return nullptr;
+    return new (memory) abi::Values{{1}, 0, key, value, next};
+}
+
+// Replaces `values` by a list in which `key` has this value (a reference that is taken over), or
+// none where it is null. What stands behind the key is shared with the old list, what stands before
+// it is copied. Out of memory: `values` stays.
+[[gnu::noinline]] inline void change_value(abi::Values*& values, const void* key,
+                                           abi::Shared* value) noexcept {
+    abi::Values* const found = const_cast<abi::Values*>(find_value(values, key));
+    if (found == nullptr && value == nullptr) return;
+    abi::Values* fresh = nullptr;
+    abi::Values** last = &fresh;
+    bool complete = true;
+    const auto append = [&](const void* a_key, abi::Shared* a_value) {
+        *last = make_values(a_key, a_value, nullptr);
+        complete = *last != nullptr;
+        if (complete) last = &(*last)->next;
+    };
+    if (value != nullptr) append(key, value);
+    if (!complete) return abi::release(value);
+    for (abi::Values* at = values; found != nullptr && at != found && complete; at = at->next) {
+        abi::retain(at->value);
+        append(at->key, at->value);
+        if (!complete) abi::release(at->value);
+    }
+    if (!complete) return abi::release(fresh);
+    *last = found == nullptr ? values : found->next;
+    abi::retain(*last);
+    abi::release(std::exchange(values, fresh));
+}
+
+}  // namespace detail
+
+class Context {
+public:
+    Context() noexcept : raw_{} {}
+    explicit Context(const abi::FullContext& raw) noexcept : raw_(raw) {
+        abi::retain(raw_.span.trace_state);
+        abi::retain(raw_.values);
+    }
+    Context(const Context& other) noexcept : Context(other.raw_) {}
+    Context(Context&& other) noexcept : raw_(std::exchange(other.raw_, {})) {}
+    Context& operator=(Context other) noexcept {
         std::swap(raw_, other.raw_);
         return *this;
     }
-    ~SpanContext() { abi::release(raw_.trace_state); }
-
-    [[nodiscard]] bool valid() const noexcept {
-        return any(raw_.trace_id, 16) && any(raw_.span_id, 8);
+    ~Context() {
+        abi::release(raw_.span.trace_state);
+        abi::release(raw_.values);
     }
-    [[nodiscard]] bool sampled() const noexcept { return (raw_.flags & 1U) != 0; }
-    [[nodiscard]] bool remote() const noexcept { return raw_.remote != 0; }
-    [[nodiscard]] std::uint8_t flags() const noexcept { return raw_.flags; }
-    [[nodiscard]] const std::uint8_t (&trace_id() const noexcept)[16] { return raw_.trace_id; }
-    [[nodiscard]] const std::uint8_t (&span_id() const noexcept)[8] { return raw_.span_id; }
-    [[nodiscard]] std::string_view trace_state() const noexcept {
-        if (raw_.trace_state == nullptr) return {};
-        return {reinterpret_cast<const char*>(raw_.trace_state + 1), raw_.trace_state->bytes};
-    }
-    // Lower-case hex, 32 and 16 digits.
-    [[nodiscard]] std::string trace_id_hex() const { return hex(raw_.trace_id, 16); }
-    [[nodiscard]] std::string span_id_hex() const { return hex(raw_.span_id, 8); }
 
-    [[nodiscard]] const abi::Context& raw() const noexcept { return raw_; }
+    // Invalid if it belongs to none.
+    [[nodiscard]] SpanContext span() const noexcept { return SpanContext(raw_.span); }
+    [[nodiscard]] Context with_span(const SpanContext& span) const noexcept {
+        Context changed(*this);
+        abi::retain(span.raw().trace_state);
+        abi::release(changed.raw_.span.trace_state);
+        changed.raw_.span = span.raw();
+        return changed;
+    }
+
+    // Null: there is none. Lives as long as this Context or a copy of it.
+    template <class T>
+    [[nodiscard]] const T* get(const ContextKey<T>& key) const noexcept {
+        const abi::Values* found = detail::find_value(raw_.values, &key);
+        return found == nullptr ? nullptr : &detail::SharedValue<T>::of(found->value)->value;
+    }
+    template <class T>
+    [[nodiscard]] Context with(const ContextKey<T>& key,
+                               std::common_type_t<T> value) const noexcept {
+        Context changed(*this);
+        if (abi::Shared* made = detail::SharedValue<T>::make(std::move(value)))
+            detail::change_value(changed.raw_.values, &key, made);
+        return changed;
+    }
+    template <class T>
+    [[nodiscard]] Context without(const ContextKey<T>& key) const noexcept {
+        Context changed(*this);
+        detail::change_value(changed.raw_.values, &key, nullptr);
+        return changed;
+    }
+
+    [[nodiscard]] oteld::Baggage baggage() const noexcept {
+        abi::Shared* found = reserved(abi::baggage_key);
+        abi::retain(found);
+        return oteld::Baggage(found);
+    }
+    // Empty baggage takes away what there was.
+    [[nodiscard]] Context with_baggage(const oteld::Baggage& baggage) const noexcept {
+        abi::retain(baggage.raw());
+        return with_reserved(abi::baggage_key, baggage.raw());
+    }
+
+    // For the propagators.
+    [[nodiscard]] const abi::FullContext& raw() const noexcept { return raw_; }
+    [[nodiscard]] abi::Shared* reserved(abi::ValueKey key) const noexcept {
+        const abi::Values* found =
+            detail::find_value(raw_.values, reinterpret_cast<const void*>(key));
+        return found == nullptr ? nullptr : found->value;
+    }
+    // Takes over a reference.
+    [[nodiscard]] Context with_reserved(abi::ValueKey key, abi::Shared* value) const noexcept {
+        Context changed(*this);
+        detail::change_value(changed.raw_.values, reinterpret_cast<const void*>(key), value);
+        return changed;
+    }
 
 private:
-    static bool any(const std::uint8_t* bytes, std::size_t count) noexcept {
-        for (std::size_t i = 0; i < count; ++i) {
-            if (bytes[i] != 0) return true;
-        }
-        return false;
-    }
-    static std::string hex(const std::uint8_t* bytes, std::size_t count) {
-        static constexpr char digits[] = "0123456789abcdef";
-        std::string text;
-        for (std::size_t i = 0; i < count; ++i) {
-            text += digits[bytes[i] >> 4];
-            text += digits[bytes[i] & 15];
-        }
-        return text;
-    }
-    static abi::TraceState* make_trace_state(std::string_view text) noexcept {
-        auto* memory =
-            static_cast<abi::TraceState*>(std::malloc(sizeof(abi::TraceState) + text.size()));
-        if (memory == nullptr) return nullptr;
-        new (memory) abi::TraceState{{1}, static_cast<std::uint32_t>(text.size())};
-        std::memcpy(static_cast<void*>(memory + 1), text.data(), text.size());
-        return memory;
-    }
-
-    abi::Context raw_;
+    abi::FullContext raw_;
 };
 
-// What is current on this thread; invalid when nothing is, or without a client.
-inline SpanContext current() noexcept {
+// What is current on this thread; empty when nothing is, or without a client.
+inline Context current() noexcept {
     const abi::Table* table = abi::client();
-    return table == nullptr ? SpanContext() : SpanContext(*table->current());
+    return table == nullptr ? Context() : Context(*table->current());
+}
+// Its span alone.
+inline SpanContext current_span() noexcept {
+    const abi::Table* table = abi::client();
+    return table == nullptr ? SpanContext() : SpanContext(table->current()->span);
 }
 
 // Makes a context current until the end of the block. Detached out of order or on another thread:
-// counted.
+// counted, and what is current stays in order.
 class ContextScope {
 public:
     ContextScope() noexcept = default;
-    explicit ContextScope(const abi::Context& context) noexcept { attach(context); }
+    explicit ContextScope(const abi::Context& span) noexcept { attach(span); }
+    explicit ContextScope(const abi::FullContext& context) noexcept { attach(context); }
     ContextScope(ContextScope&& other) noexcept
         : attached_(other.attached_),
           previous_(other.previous_),
@@ -116,12 +207,20 @@ public:
     }
     ~ContextScope() { detach(); }
 
-    // Of one that has nothing attached yet.
-    void attach(const abi::Context& context) noexcept {
+    // Of one that has nothing attached yet. A span is made current beside the values that are; a
+    // whole context replaces those as well.
+    void attach(const abi::Context& span) noexcept {
         const abi::Table* table = abi::client();
         if (table == nullptr) return;
-        std::memcpy(attached_.span_id, context.span_id, sizeof attached_.span_id);
-        table->attach(&context, &previous_);
+        std::memcpy(attached_.span_id, span.span_id, sizeof attached_.span_id);
+        table->attach(&span, &previous_);
+        active_ = true;
+    }
+    void attach(const abi::FullContext& context) noexcept {
+        const abi::Table* table = abi::client();
+        if (table == nullptr) return;
+        std::memcpy(attached_.span_id, context.span.span_id, sizeof attached_.span_id);
+        table->attach_all(&context, &previous_);
         active_ = true;
     }
     void detach() noexcept {
@@ -130,11 +229,14 @@ public:
 
 private:
     abi::Context attached_{};  // Its span id: that is what is compared.
-    abi::Context previous_{};
+    abi::FullContext previous_{};
     bool active_ = false;
 };
 
-[[nodiscard]] inline ContextScope attach(const SpanContext& context) noexcept {
+[[nodiscard]] inline ContextScope attach(const SpanContext& span) noexcept {
+    return ContextScope(span.raw());
+}
+[[nodiscard]] inline ContextScope attach(const Context& context) noexcept {
     return ContextScope(context.raw());
 }
 

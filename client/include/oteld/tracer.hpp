@@ -24,6 +24,8 @@ struct LinkOption {
 };
 
 inline ParentOption parent(SpanContext context) noexcept { return {std::move(context)}; }
+// Its span; baggage and values are not made current by that: attach(context) does it.
+inline ParentOption parent(const Context& context) noexcept { return {context.span()}; }
 inline constexpr RootOption root{};  // No parent, whatever is current.
 inline StartTime start_time(Time time) noexcept { return {time}; }
 inline LinkOption link_to(SpanContext context, Attributes attributes = {}) noexcept {

@@ -41,11 +41,84 @@ struct Context {
     std::uint8_t trace_id[16];
     std::uint8_t span_id[8];
     std::uint8_t flags;        // W3C trace flags: 1 sampled, 2 random trace id.
-    std::uint8_t remote;       // 1: came in over the wire.
+    std::uint8_t remote;       // Remote, below.
     std::uint8_t reserved[6];  // The client's, while current: its place in the thread's stack.
     TraceState* trace_state;   // Owned reference; null: none.
 };
 static_assert(sizeof(Context) == 40);
+
+// The bits of Context::remote. The last two are for formats other than the W3C's, which may send
+// ids without a sampling decision, or a decision without ids.
+enum Remote : std::uint8_t {
+    remote_yes = 1,  // Came in over the wire.
+    remote_deferred =
+        2,              // With ids: whether to sample is for the receiver to decide, as for a root.
+    remote_decided = 4  // Without ids: `flags` say whether the next root is sampled.
+};
+
+// Immutable bytes or a value, shared by reference count; malloc'ed as one piece, what it holds
+// behind this header.
+struct Shared {
+    std::atomic<std::uint32_t> references;
+    std::uint32_t bytes;
+    void (*destroy)(Shared*) noexcept;  // Ends what is held, not its memory. Null: nothing to do.
+};
+static_assert(sizeof(Shared) == 16);
+
+inline void retain(Shared* shared) noexcept {
+    if (shared != nullptr) shared->references.fetch_add(1, std::memory_order_relaxed);
+}
+
+inline void release(Shared* shared) noexcept {
+    // Acquire and release: as for a trace state.
+    if (shared == nullptr || shared->references.fetch_sub(1, std::memory_order_acq_rel) != 1)
+        return;
+    if (shared->destroy != nullptr) shared->destroy(shared);
+    std::free(shared);
+}
+
+// What a context carries beside its span: an immutable list of keys and values, none of which
+// depends on anybody's standard library. No key stands in it twice.
+struct Values {
+    std::atomic<std::uint32_t> references;
+    std::uint32_t reserved;
+    const void* key;  // The address of a ContextKey, or one of the numbers below.
+    Shared* value;    // Owned reference.
+    Values* next;     // Owned reference; null: the last one.
+};
+static_assert(sizeof(Values) == 32);
+
+// Keys of our own. As numbers: an object would have another address in each library.
+enum ValueKey : std::uintptr_t {
+    baggage_key = 1,  // oteld/baggage.hpp has the form.
+    debug_key = 2,    // B3, Jaeger: the trace's id. Its debug flag goes on with it.
+    lineage_key = 3   // X-Ray: the trace's id, then the text of `Lineage`.
+};
+
+inline void retain(Values* values) noexcept {
+    if (values != nullptr) values->references.fetch_add(1, std::memory_order_relaxed);
+}
+
+// A loop, not a recursion: the list may be long.
+[[gnu::noinline]] inline void release_list(Values* values) noexcept {
+    while (values != nullptr && values->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        Values* next = values->next;
+        release(values->value);
+        std::free(values);
+        values = next;
+    }
+}
+inline void release(Values* values) noexcept {
+    if (__builtin_expect(values != nullptr, 0)) release_list(values);
+}
+
+// A whole context: what is current on a thread. Apart from Context, because a span has only that
+// part, and a pointer that is always null would cost every start a store.
+struct FullContext {
+    Context span;
+    Values* values;  // Owned reference; null nearly always.
+};
+static_assert(sizeof(FullContext) == 48);
 
 struct Limits {  // Per provider; constant while a span lives.
     std::uint32_t attributes = 128;
@@ -110,15 +183,22 @@ struct Table {
     std::uint64_t (*now)() noexcept;  // As it goes into a record: ticks with time_is_ticks, or Unix
                                       // nanoseconds.
     // The context of this thread, valid until it is next changed by this thread. Never null.
-    const Context* (*current)() noexcept;
-    // Makes *context current (taking a reference) and moves what was current into *previous.
-    void (*attach)(const Context* context, Context* previous) noexcept;
-    // Restores *previous (consumed). `attached` is what attach() had made current: a mismatch is
-    // counted as misuse.
-    void (*detach)(const Context* attached, Context* previous) noexcept;
+    const FullContext* (*current)() noexcept;
+    // Makes a span current (taking a reference), beside the values that are, and moves what was
+    // current into *previous.
+    void (*attach)(const Context* span, FullContext* previous) noexcept;
+    // Restores *previous (consumed). `attached` is the span that had been made current: a mismatch
+    // is counted as misuse.
+    void (*detach)(const Context* attached, FullContext* previous) noexcept;
     // Waits until everything that ended before is safe in the daemon's spool. False: timeout or no
     // daemon.
     bool (*flush)(std::uint64_t timeout_ns) noexcept;
+    // As attach(), but the values are replaced as well.
+    void (*attach_all)(const FullContext* context, FullContext* previous) noexcept;
+    // The process's propagators, as oteld::Propagators::packed(): those of OTEL_PROPAGATORS until
+    // others are set.
+    std::uint64_t (*propagators)() noexcept;
+    void (*set_propagators)(std::uint64_t packed) noexcept;
 };
 
 }  // namespace oteld::abi
