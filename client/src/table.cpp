@@ -14,6 +14,7 @@ std::uint8_t* start(abi::Span* span, const void* scope, const abi::Context* pare
                     std::uint64_t start_unix_ns, std::uint32_t kind) noexcept;
 std::uint8_t* grow(abi::Span* span, std::uint8_t* at, std::size_t bytes) noexcept;
 void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept;
+std::size_t stack_trace(char* text, std::size_t bytes) noexcept;
 
 namespace {
 
@@ -124,8 +125,8 @@ void detach(const abi::Context* attached, abi::Context* previous) noexcept {
 
 std::uint64_t table_now() noexcept { return now(); }
 
-constexpr abi::Table table{sizeof(abi::Table), 1,       scope,  start,  grow, end,
-                           table_now,          current, attach, detach, flush};
+constexpr abi::Table table{sizeof(abi::Table), 1,       scope,  start,  grow,  end,
+                           table_now,          current, attach, detach, flush, stack_trace};
 
 }  // namespace
 

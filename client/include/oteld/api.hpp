@@ -6,5 +6,6 @@
 
 #include "oteld/context.hpp"
 #include "oteld/span.hpp"
+#include "oteld/traced.hpp"
 #include "oteld/tracer.hpp"
 #include "oteld/value.hpp"

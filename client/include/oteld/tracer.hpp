@@ -68,6 +68,10 @@ public:
         return scoped(name, attributes.begin(), attributes.size(), option);
     }
 
+    // Calls f(args...) in a span: traced.hpp.
+    template <class Function, class... Arguments>
+    decltype(auto) traced(std::string_view name, Function&& f, Arguments&&... arguments) const;
+
     // The general form, for wrappers: a parent of null means the current one.
     template <class... Options>
     [[gnu::always_inline]] Span start(std::string_view name, const Attribute* first,

@@ -119,6 +119,8 @@ struct Table {
     // Waits until everything that ended before is safe in the daemon's spool. False: timeout or no
     // daemon.
     bool (*flush)(std::uint64_t timeout_ns) noexcept;
+    // Writes how the program came to the caller, a line for each frame. Returns the length.
+    std::size_t (*stack_trace)(char* text, std::size_t bytes) noexcept;
 };
 
 }  // namespace oteld::abi
