@@ -3,6 +3,7 @@
 #include "process.hpp"
 
 #include "clock.hpp"
+#include "hooks.hpp"
 #include "segments.hpp"
 #include "signals.hpp"
 
@@ -39,6 +40,7 @@ constexpr std::uint32_t bank_slots = 64;
 // A page that the kernel empties in a fork's child: there the process has to be made anew.
 struct ForkPage {
     std::atomic<Process*> process;
+    Lane no_lane;  // Of spans in private memory; its generation is the process's.
 };
 constinit std::atomic<ForkPage*> fork_page{nullptr};
 constinit std::atomic<std::uint64_t> generations{0};
@@ -267,22 +269,24 @@ void count_raw_clone(Process& process) {
 }
 
 // The scope's index and provider hold for this process, unless another provider has become the
-// global one meanwhile: then the next span registers it anew.
+// global one meanwhile, or this one was shut down: then the next start goes the slow way again.
 void put_generation(const Process& process, Scope& scope, const Provider* provider) noexcept {
     // Pairs with start()'s acquire, and with set_global_provider().
     scope.generation.store(process.generation, std::memory_order_seq_cst);
-    if (scope.own == nullptr && !is_global(provider))
+    if ((scope.own == nullptr && !is_global(provider)) ||
+        provider->stopped.load(std::memory_order_seq_cst))
         scope.generation.store(Scope::unregistered, std::memory_order_seq_cst);
 }
 
 // Called with the mutex held.
-void register_scope(Process& process, Scope& scope) {
-    const Provider* provider = scope.own != nullptr ? scope.own : global_provider();
+void register_scope(Process& process, Scope& scope, const Provider* provider) {
+    // Else every start goes the slow way; of silent scopes it ends early.
+    const bool quick = !provider->starts_slowly() && !silent(*provider, scope);
     const std::uint32_t before = scope.index.load(std::memory_order_relaxed);
     const bool again = before < process.scopes.size() && process.scopes[before] == &scope &&
                        scope.active.load(std::memory_order_relaxed) == provider;
     if (again) {  // Recording had been turned off meanwhile: the tables have it already.
-        put_generation(process, scope, provider);
+        if (quick) put_generation(process, scope, provider);
         return;
     }
     scope.active.store(
@@ -300,8 +304,7 @@ void register_scope(Process& process, Scope& scope) {
         process.count(shm::ProcessCounter::scopes_overflowed);
     }
     scope.index.store(index, std::memory_order_relaxed);
-    if (provider->sampler.disabled) return;  // Every start goes the slow way, which ends early.
-    put_generation(process, scope, provider);
+    if (quick) put_generation(process, scope, provider);
 }
 
 Lane* claim_first(Process& process, Thread& thread) {
@@ -427,7 +430,7 @@ Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept
     Lane* lane = guarded([&]() -> Lane* {
         const std::lock_guard lock(process->mutex);
         if (scope.generation.load(std::memory_order_relaxed) != process->generation)
-            register_scope(*process, scope);
+            register_scope(*process, scope, scope.own != nullptr ? scope.own : global_provider());
         if (scope.active.load(std::memory_order_relaxed)->sampler.disabled) return nullptr;
         leave_retired(*process, thread);
         if (thread.lane != nullptr) return thread.lane;
@@ -435,6 +438,48 @@ Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept
     });
     if (lane == nullptr) count_unplaced(*process, scope, parent);
     return lane;
+}
+
+Lane* no_lane() noexcept {
+    const Process* process = this_process();
+    ForkPage* page = the_fork_page();
+    if (process == nullptr || page == nullptr) return nullptr;
+    // Threads may store the same at once.
+    __atomic_store_n(&page->no_lane.generation, process->generation, __ATOMIC_RELAXED);
+    return &page->no_lane;
+}
+
+Lane* prepare_bound(Thread& thread, Scope& scope, ScopeBinding& binding, const abi::Context& parent,
+                    bool watched, bool& off) noexcept {
+    Process* process = this_process();
+    off = false;
+    if (process == nullptr) return nullptr;
+    if (thread.lane != nullptr && thread.lane->generation != process->generation)
+        thread.lane = nullptr;  // A fork's child.
+    off =
+        process->first_daemon.load(std::memory_order_acquire) != nullptr && recording_off(*process);
+    if (off) return nullptr;
+    // Acquire: pairs with the release below; the index is that of this process.
+    const bool known = binding.generation.load(std::memory_order_acquire) == process->generation;
+    if (known && thread.lane != nullptr && !retired(*thread.lane)) return thread.lane;
+    const bool none_now = thread.lane == nullptr && no_lane_now(*process);
+    const bool no_ring = process->counters.load(std::memory_order_acquire) == nullptr;
+    Lane* lane = none_now && (known || no_ring) ? nullptr : guarded([&]() -> Lane* {
+        const std::lock_guard lock(process->mutex);
+        if (binding.generation.load(std::memory_order_relaxed) != process->generation) {
+            register_scope(*process, scope, binding.provider);
+            binding.index.store(scope.index.load(std::memory_order_relaxed),
+                                std::memory_order_relaxed);
+            binding.generation.store(process->generation, std::memory_order_release);
+        }
+        leave_retired(*process, thread);
+        if (thread.lane != nullptr) return thread.lane;
+        return none_now ? nullptr : claim_first(*process, thread);
+    });
+    if (lane != nullptr) return lane;
+    off = recording_off(*process);  // It may have been found out only now.
+    if (!off && !watched) count_unplaced(*process, scope, parent);
+    return nullptr;
 }
 
 Lane* claim_for_end(Thread& thread) noexcept {
@@ -603,8 +648,10 @@ bool flush(std::uint64_t timeout_ns) noexcept {
     for (const Goal& goal : *goals) {
         // Acquire: pairs with the daemon's release of its cursor.
         while (__atomic_load_n(&goal.lane->read_cursor, __ATOMIC_ACQUIRE) < goal.cursor) {
-            if (clock_ns(CLOCK_MONOTONIC) >= deadline) return false;
-            const timespec pause{0, 500000};
+            const std::uint64_t at = clock_ns(CLOCK_MONOTONIC);
+            if (at >= deadline) return false;
+            constexpr std::uint64_t pause_ns = 500000;
+            const timespec pause{0, static_cast<long>(std::min(pause_ns, deadline - at))};
             nanosleep(&pause, nullptr);
         }
     }

@@ -1,6 +1,7 @@
 // ABI v1: the one symbol by which the API finds the client, and what is behind it.
 
 #include "clock.hpp"
+#include "hooks.hpp"
 #include "process.hpp"
 
 #include "oteld/detail/wire.hpp"
@@ -126,7 +127,8 @@ void detach(const abi::Context* attached, abi::Context* previous) noexcept {
 std::uint64_t table_now() noexcept { return now(); }
 
 constexpr abi::Table table{sizeof(abi::Table), 1,       scope,  start,  grow,  end,
-                           table_now,          current, attach, detach, flush, stack_trace};
+                           table_now,          current, attach, detach, flush, stack_trace,
+                           hooked_start};
 
 }  // namespace
 
@@ -158,6 +160,8 @@ const Provider* global_provider() {
     return provider;
 }
 
+const Provider* known_global_provider() noexcept { return global.load(std::memory_order_acquire); }
+
 bool is_global(const Provider* provider) noexcept {
     return global.load(std::memory_order_seq_cst) == provider;
 }
@@ -177,7 +181,8 @@ void set_global_provider(const Provider* provider) noexcept {
 void forget_scopes() noexcept {
     for (Scope* known = scopes.load(std::memory_order_acquire); known != nullptr;
          known = known->next) {
-        known->generation.store(Scope::unregistered, std::memory_order_release);
+        // Behind whatever else made them invalid, as in set_global_provider().
+        known->generation.store(Scope::unregistered, std::memory_order_seq_cst);
     }
 }
 

@@ -68,6 +68,10 @@ struct MemberOf<Type Class::*> {
     using type = Class;
 };
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Warray-bounds"  // Of a member that might be virtual, but is not.
+#endif
 // As std::invoke(), whose header costs every user of this one a tenth of a second.
 template <class Function, class... Arguments>
 decltype(auto) call(Function&& f, Arguments&&... arguments) {
@@ -82,6 +86,9 @@ decltype(auto) call(Type Class::*member, Object&& object, Arguments&&... argumen
     else
         return (std::forward<Object>(object).*member);
 }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 }  // namespace detail
 

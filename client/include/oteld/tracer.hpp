@@ -111,6 +111,7 @@ private:
         at = detail::put_name(raw, at, name);
         if (count != 0) at = detail::set_list(raw, at, first, count);
         ((at = add(raw, at, options)), ...);
+        if (__builtin_expect(raw.watched != 0, 0)) return abi::started(raw, at);
         // Crash recovery sees the span from here on, with all that it was started with.
         abi::publish(raw, at);
     }
