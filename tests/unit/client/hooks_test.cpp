@@ -4,8 +4,10 @@
 #include "oteld/client.hpp"
 #include "oteld/oteld.h"
 
+#include <sys/time.h>
 #include <sys/wait.h>
 
+#include <csignal>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -470,6 +472,83 @@ TEST_CASE("hooks see spans of the C interface, and spans that end on another thr
     CHECK(rings.span("renamed c span").status == 0);
     CHECK(rings.span("renamed wandering").at("there") == "1");
     CHECK(rings.unsampled == 1);
+}
+
+TEST_CASE("a sampled span that finds no lane is seen by its processors, and counted as dropped") {
+    const RingDirectory directory;
+    run_child(directory.path(), [] {
+        auto memory = std::make_shared<InMemoryExporter>();
+        const TracerProvider provider{Settings{}
+                                          .lanes(1)
+                                          .growth(false)
+                                          .sampler(std::make_shared<OwnSampler>())
+                                          .processor(memory)};
+        const Tracer tracer = provider.tracer("test");
+        tracer.span("here").end();
+        std::thread([&] {
+            tracer.span("there").end();
+            EXPECT(!tracer.span("dropped", {{"decide", "drop"}}).recording());
+            EXPECT(tracer.span("only", {{"decide", "only"}}).recording());
+        }).join();
+        EXPECT(memory->spans().size() == 2);
+        EXPECT(spans_without_lane() == 1);
+    }).clean();
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.spans.size() == 1);
+    CHECK(rings.begun == 2);
+}
+
+TEST_CASE("a library of before there were hooks publishes its start itself") {
+    const Rings rings = in_child([] {
+        auto notes = std::make_shared<Notes>();
+        const TracerProvider provider{
+            Settings{}.sampler(std::make_shared<OwnSampler>()).processor(notes)};
+        const abi::Table& table = *abi::client();
+        const abi::ScopeInfo info{"old", 3, "", 0, "", 0, nullptr, 0, nullptr};
+        provider.make_global();
+        const void* scope = table.scope(&info);
+        for (const char* decide : {"keep", "drop"}) {
+            abi::Span span;
+            std::uint8_t* at = table.start(&span, scope, nullptr, 0, 0);
+            abi::publish(span, detail::put_name(span, at, "old"));
+            detail::set_one(span, "decide", decide);
+            table.end(&span, 0);
+            EXPECT(span.record == nullptr);
+        }
+        EXPECT(notes->spans.size() == 1);
+    });
+    check_balance(rings);
+    CHECK(rings.spans.size() == 1);
+    CHECK(rings.unsampled == 1);
+}
+
+TEST_CASE("a span with hooks that a handler ends inside the client is dropped and counted") {
+    const Rings rings = in_child([] {
+        static Span held[2048];
+        static std::atomic<int> next{0};
+        const TracerProvider provider{Settings{}.sampler(std::make_shared<OwnSampler>())};
+        const Tracer hooked = provider.tracer("hooked");
+        for (int i = 0; i < 2048; ++i)
+            held[i] = hooked.span("held", {{"decide", i % 2 == 0 ? "only" : "keep"}});
+        struct sigaction action {};
+        action.sa_handler = [](int) {
+            const int i = next.fetch_add(1);
+            if (i < 2048) held[i].end();
+        };
+        EXPECT(sigaction(SIGALRM, &action, nullptr) == 0);
+        const itimerval storm{{0, 20}, {0, 20}};
+        EXPECT(setitimer(ITIMER_REAL, &storm, nullptr) == 0);
+        const Tracer plain = oteld::tracer("plain");
+        while (next < 2048) (void)plain.span("s");
+        const itimerval calm{};
+        EXPECT(setitimer(ITIMER_REAL, &calm, nullptr) == 0);
+        (void)plain.span("after");
+    });
+    CHECK(rings.malformed == 0);
+    CHECK(rings.unsampled == 1024);
+    CHECK(rings.open.empty());
+    CHECK(rings.begun == rings.ended + rings.dropped());
 }
 
 TEST_CASE("a hook may end the span that starts, and fork") {
