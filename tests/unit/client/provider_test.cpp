@@ -6,6 +6,8 @@
 
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <stdexcept>
@@ -121,12 +123,15 @@ TEST_CASE("a short timeout is not rounded up to the pause between two looks") {
     in_child([] {
         const TracerProvider provider;
         provider.tracer("test").span("s").end();
-        // The best of many: another program may be running in between.
-        auto best = std::chrono::nanoseconds(1h);
-        for (int i = 0; i < 200; ++i)
-            best = std::min(best, duration([&] { EXPECT(!provider.force_flush(20us)); }));
-        EXPECT(best >= 20us);
-        EXPECT(best < 400us);
+        // Below the pause for most of them; another program may be running in between, so it is
+        // tried until it is so.
+        wait_until([&] {
+            std::array<std::chrono::nanoseconds, 21> took;
+            for (auto& one : took) one = duration([&] { EXPECT(!provider.force_flush(20us)); });
+            std::sort(took.begin(), took.end());
+            EXPECT(took[0] >= 20us);
+            return took[10] < 450us;
+        });
     });
 }
 
