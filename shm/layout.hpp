@@ -56,6 +56,8 @@ enum class ProcessCounter : std::uint32_t {
     dropped_no_lane =
         11,              // Part of DropReason::no_lane: the ending thread had no lane to count in.
     begun_no_lane = 12,  // Begun, and dropped as no_lane at once: the thread found no lane.
+    hook_failures =
+        13,  // Exceptions that left a sampler, id generator or processor of the program.
     count_
 };
 inline constexpr std::uint32_t process_counters_max = 32;

@@ -3,6 +3,11 @@ add_executable(client_c_api programs/client_c_api.c)
 set_target_properties(client_c_api PROPERTIES LINKER_LANGUAGE CXX)
 target_link_libraries(client_c_api PRIVATE oteld_client_static)
 
+add_executable(client_restricted programs/client_restricted.cpp)
+set_target_properties(client_restricted PROPERTIES CXX_STANDARD 17)
+target_compile_options(client_restricted PRIVATE -fno-exceptions -fno-rtti -Wpedantic -Werror)
+target_link_libraries(client_restricted PRIVATE oteld_client_static)
+
 add_library(client_library SHARED programs/client_library.cpp)
 target_link_libraries(client_library PRIVATE oteld_api)
 
@@ -27,7 +32,7 @@ add_executable(client_unload_host programs/client_unload_host.cpp)
 target_link_libraries(client_unload_host PRIVATE ${CMAKE_DL_LIBS})
 
 find_package(Threads REQUIRED)
-foreach(program client_c_api client_library client_host client_host_no_pie client_plugin_host client_plugin
+foreach(program client_c_api client_restricted client_library client_host client_host_no_pie client_plugin_host client_plugin
         client_unload_host)
   target_link_libraries(${program} PRIVATE Threads::Threads)
   set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests

@@ -161,6 +161,7 @@ OTELD_EXPORT void oteld_span_start(oteld_span* span, oteld_tracer tracer, oteld_
         at = set_value(*raw(span), at, view(options->attributes[i].key),
                        options->attributes[i].value);
     }
+    if (raw(span)->watched != 0) return oteld::abi::started(*raw(span), at);
     oteld::abi::publish(*raw(span), at);
 }
 

@@ -121,7 +121,7 @@ abi::Limits limits() noexcept {
     return result;
 }
 
-std::uint64_t ratio_threshold() {
+std::uint64_t ratio_of_environment() {
     const std::string text(trimmed(environment("OTEL_TRACES_SAMPLER_ARG")));
     if (text.empty()) return Sampler::always;
     char* end = nullptr;
@@ -133,8 +133,7 @@ std::uint64_t ratio_threshold() {
             text.c_str());
         return Sampler::always;
     }
-    if (ratio == 1.0) return Sampler::always;
-    return static_cast<std::uint64_t>(std::round(ratio * 18446744073709551616.0));
+    return ratio_threshold(ratio);
 }
 
 Sampler sampler() {
@@ -149,7 +148,7 @@ Sampler sampler() {
     if (equals(root, "always_off")) {
         result.root_threshold = 0;
     } else if (equals(root, "traceidratio")) {
-        result.root_threshold = ratio_threshold();
+        result.root_threshold = ratio_of_environment();
     } else {
         warn(
             "OTEL_TRACES_SAMPLER=%.*s is not known: parentbased_always_on is used (known: "
@@ -176,6 +175,12 @@ bool has(const StringPairs& pairs, std::string_view key) noexcept {
 }
 
 }  // namespace
+
+std::uint64_t ratio_threshold(double ratio) noexcept {
+    if (!(ratio > 0.0)) return 0;  // NaN, too.
+    if (ratio >= 1.0) return Sampler::always;
+    return static_cast<std::uint64_t>(std::round(ratio * 18446744073709551616.0));
+}
 
 void warn(const char* format, ...) noexcept {
     if (equals(environment("OTEL_LOG_LEVEL"), "none")) return;

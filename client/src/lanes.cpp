@@ -2,6 +2,7 @@
 // them.
 
 #include "clock.hpp"
+#include "hooks.hpp"
 #include "process.hpp"
 #include "segments.hpp"
 #include "signals.hpp"
@@ -273,7 +274,7 @@ Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept
     Lane* lane = guarded([&]() -> Lane* {
         const std::lock_guard lock(process->mutex);
         if (scope.generation.load(std::memory_order_relaxed) != process->generation)
-            register_scope(*process, scope);
+            register_scope(*process, scope, scope.own != nullptr ? scope.own : global_provider());
         if (scope.active.load(std::memory_order_relaxed)->sampler.disabled) return nullptr;
         leave_retired(*process, thread);
         if (thread.lane != nullptr) return thread.lane;
@@ -281,6 +282,39 @@ Lane* prepare(Thread& thread, Scope& scope, const abi::Context& parent) noexcept
     });
     if (lane == nullptr) count_unplaced(*process, scope, parent);
     return lane;
+}
+
+Lane* prepare_bound(Thread& thread, Scope& scope, ScopeBinding& binding, const abi::Context& parent,
+                    bool watched, bool& off) noexcept {
+    Process* process = this_process();
+    off = false;
+    if (process == nullptr) return nullptr;
+    if (thread.lane != nullptr && thread.lane->generation != process->generation)
+        thread.lane = nullptr;  // A fork's child.
+    off =
+        process->first_daemon.load(std::memory_order_acquire) != nullptr && recording_off(*process);
+    if (off) return nullptr;
+    // Acquire: pairs with the release below; the index is that of this process.
+    const bool known = binding.generation.load(std::memory_order_acquire) == process->generation;
+    if (known && thread.lane != nullptr && !retired(*thread.lane)) return thread.lane;
+    const bool none_now = thread.lane == nullptr && no_lane_now(*process);
+    const bool no_ring = process->counters.load(std::memory_order_acquire) == nullptr;
+    Lane* lane = none_now && (known || no_ring) ? nullptr : guarded([&]() -> Lane* {
+        const std::lock_guard lock(process->mutex);
+        if (binding.generation.load(std::memory_order_relaxed) != process->generation) {
+            register_scope(*process, scope, binding.provider);
+            binding.index.store(scope.index.load(std::memory_order_relaxed),
+                                std::memory_order_relaxed);
+            binding.generation.store(process->generation, std::memory_order_release);
+        }
+        leave_retired(*process, thread);
+        if (thread.lane != nullptr) return thread.lane;
+        return none_now ? nullptr : claim_first(*process, thread);
+    });
+    if (lane != nullptr) return lane;
+    off = recording_off(*process);  // It may have been found out only now.
+    if (!off && !watched) count_unplaced(*process, scope, parent);
+    return nullptr;
 }
 
 Lane* claim_for_end(Thread& thread) noexcept {

@@ -4,6 +4,7 @@
 #include "process.hpp"
 
 #include "clock.hpp"
+#include "hooks.hpp"
 #include "segments.hpp"
 #include "signals.hpp"
 
@@ -12,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -25,6 +27,7 @@ constexpr std::size_t segments_max = 1024;
 // A page that the kernel empties in a fork's child: there the process has to be made anew.
 struct ForkPage {
     std::atomic<Process*> process;
+    Lane no_lane;  // Of spans in private memory; its generation is the process's.
 };
 constinit std::atomic<ForkPage*> fork_page{nullptr};
 constinit std::atomic<std::uint64_t> generations{0};
@@ -124,6 +127,15 @@ bool raw_clone(Process& process) {
     return true;
 }
 
+Lane* no_lane() noexcept {
+    const Process* process = this_process();
+    ForkPage* page = the_fork_page();
+    if (process == nullptr || page == nullptr) return nullptr;
+    // Threads may store the same at once.
+    __atomic_store_n(&page->no_lane.generation, process->generation, __ATOMIC_RELAXED);
+    return &page->no_lane;
+}
+
 void wake_daemon(Process& process) noexcept {
     const ErrnoKept kept;
     const shm::ControlPage* page = process.control.load(std::memory_order_acquire);
@@ -180,8 +192,10 @@ bool flush(std::uint64_t timeout_ns) noexcept {
     for (const Goal& goal : *goals) {
         // Acquire: pairs with the daemon's release of its cursor.
         while (__atomic_load_n(&goal.lane->read_cursor, __ATOMIC_ACQUIRE) < goal.cursor) {
-            if (clock_ns(CLOCK_MONOTONIC) >= deadline) return false;
-            const timespec pause{0, 500000};
+            const std::uint64_t at = clock_ns(CLOCK_MONOTONIC);
+            if (at >= deadline) return false;
+            constexpr std::uint64_t pause_ns = 500000;
+            const timespec pause{0, static_cast<long>(std::min(pause_ns, deadline - at))};
             nanosleep(&pause, nullptr);
         }
     }

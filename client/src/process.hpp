@@ -28,6 +28,7 @@ namespace oteld::sdk {
 
 struct Thread;
 struct SegmentEntry;
+struct HookFrame;
 
 // In the private page behind a lane's producer page; emptied by the kernel in a fork's child.
 struct Lane {
@@ -116,6 +117,7 @@ struct Thread {
     volatile std::uint32_t reentered = 0;  // Spans that a signal handler wanted to start meanwhile.
     volatile std::uint32_t reentered_ends = 0;
     abi::FullContext current{};
+    const HookFrame* hooks = nullptr;  // hooks.hpp
 };
 extern thread_local constinit Thread this_thread __attribute__((tls_model("initial-exec")));
 

@@ -31,10 +31,24 @@ struct Sampler {
     return root ? (parent.remote & abi::remote_decided) != 0
                 : (parent.remote & abi::remote_deferred) == 0;
 }
+struct Hooks;
+struct ScopeBinding;
+
+// Instrumentation scopes by name: "noisy.lib" or, with a star at its end, all that begin so.
+struct ScopeRule {
+    std::string pattern;
+    bool enabled;
+};
 
 struct Provider {
     Sampler sampler;
     abi::Limits limits;
+    const Hooks* hooks = nullptr;  // The program's own code: hooks.hpp. Null for nearly all.
+    bool xray_ids = false;
+    bool local = false;                // Nothing goes into a ring.
+    std::vector<ScopeRule> rules;      // The first one that matches counts.
+    std::atomic<bool> stopped{false};  // Shut down. Before forget_scopes(); see put_generation().
+    const Provider* made_before = nullptr;  // All of them, so that they are never lost.
     std::string
         resource;  // Encoded attributes of the OTLP Resource, without what differs by process.
     std::string resource_schema_url;
@@ -42,6 +56,9 @@ struct Provider {
 
     // The Resource message of the calling process: adds process.pid and service.instance.id.
     [[nodiscard]] std::string resource_message(const std::uint8_t (&process_id)[16]) const;
+
+    // Its scopes get no generation, so that each of their starts goes the slow way.
+    [[nodiscard]] bool starts_slowly() const noexcept { return hooks != nullptr || xray_ids; }
 };
 
 // An interned instrumentation scope. Lives for ever; the API holds it as an opaque pointer.
@@ -59,7 +76,11 @@ struct Scope {
     std::atomic<std::uint64_t> generation{unregistered};
     std::atomic<std::uint32_t> index{0};
     std::atomic<const Provider*> active{nullptr};
+    std::atomic<ScopeBinding*> bindings{nullptr};  // Under providers that start slowly.
 };
+
+// Spans of the scope are not recorded and not counted: a rule, a shutdown, OTEL_SDK_DISABLED.
+[[nodiscard]] bool silent(const Provider& provider, const Scope& scope) noexcept;
 
 using StringPairs = std::vector<std::pair<std::string, std::string>>;
 
@@ -69,8 +90,13 @@ using StringPairs = std::vector<std::pair<std::string, std::string>>;
                                       const StringPairs& attributes);
 // Made from the environment at the first call, which may throw std::bad_alloc.
 [[nodiscard]] const Provider* global_provider();
+// Null: nobody has asked for one yet.
+[[nodiscard]] const Provider* known_global_provider() noexcept;
 [[nodiscard]] bool is_global(const Provider* provider) noexcept;
+// Null: the one of the environment, made anew.
 void set_global_provider(const Provider* provider) noexcept;
+// The threshold of a ratio from 0 to 1.
+[[nodiscard]] std::uint64_t ratio_threshold(double ratio) noexcept;
 
 // Sends the next start of every scope, on any thread, the slow way. Threads: any; no lock.
 void forget_scopes() noexcept;

@@ -1,6 +1,7 @@
 #include "segments.hpp"
 
 #include "clock.hpp"
+#include "hooks.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -198,22 +199,23 @@ void register_resource(Process& process, const Provider* provider) {
 }
 
 // The scope's index and provider hold for this process, unless another provider has become the
-// global one meanwhile: then the next span registers it anew.
-static void put_generation(const Process& process, Scope& scope,
-                           const Provider* provider) noexcept {
+// global one meanwhile, or this one was shut down: then the next start goes the slow way again.
+static void put_generation(const Process& process, Scope& scope, const Provider* provider) noexcept {
     // Pairs with start()'s acquire, and with set_global_provider().
     scope.generation.store(process.generation, std::memory_order_seq_cst);
-    if (scope.own == nullptr && !is_global(provider))
+    if ((scope.own == nullptr && !is_global(provider)) ||
+        provider->stopped.load(std::memory_order_seq_cst))
         scope.generation.store(Scope::unregistered, std::memory_order_seq_cst);
 }
 
-void register_scope(Process& process, Scope& scope) {
-    const Provider* provider = scope.own != nullptr ? scope.own : global_provider();
+void register_scope(Process& process, Scope& scope, const Provider* provider) {
+    // Else every start goes the slow way; of silent scopes it ends early.
+    const bool quick = !provider->starts_slowly() && !silent(*provider, scope);
     const std::uint32_t before = scope.index.load(std::memory_order_relaxed);
     const bool again = before < process.scopes.size() && process.scopes[before] == &scope &&
                        scope.active.load(std::memory_order_relaxed) == provider;
     if (again) {  // Recording had been turned off meanwhile: the tables have it already.
-        put_generation(process, scope, provider);
+        if (quick) put_generation(process, scope, provider);
         return;
     }
     scope.active.store(
@@ -231,8 +233,7 @@ void register_scope(Process& process, Scope& scope) {
         process.count(shm::ProcessCounter::scopes_overflowed);
     }
     scope.index.store(index, std::memory_order_relaxed);
-    if (provider->sampler.disabled) return;  // Every start goes the slow way, which ends early.
-    put_generation(process, scope, provider);
+    if (quick) put_generation(process, scope, provider);
 }
 
 static void initialise_lane(Process& process, SegmentEntry& entry, std::uint32_t index,

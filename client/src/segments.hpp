@@ -31,7 +31,7 @@ public:
 
 // The tables name them from here on, in every segment; one that does not fit is counted.
 void register_resource(Process& process, const Provider* provider);
-void register_scope(Process& process, Scope& scope);
+void register_scope(Process& process, Scope& scope, const Provider* provider);
 
 // A further segment, visible to the daemon, its lanes ready to be claimed. Null: a cap, a limit or
 // a full file system, said once on standard error; or recording is off and `while_off` is not said.

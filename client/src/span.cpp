@@ -1,7 +1,7 @@
 // The span path: start, grow, end. What is not needed for every span is in lanes.cpp.
 
 #include "clock.hpp"
-#include "process.hpp"
+#include "hooks.hpp"
 
 #include "oteld/detail/encode.hpp"
 
@@ -15,6 +15,9 @@ namespace {
 using detail::SpanRecord;
 
 constexpr std::uint32_t heap_slot = 0xFFFFFFFFU;
+// Of a watched span that is not in the ledger: hooks.hpp.
+constexpr std::uint32_t private_slot = 0xFFFFFFFEU;
+constexpr bool on_heap(std::uint32_t slot) noexcept { return slot >= private_slot; }
 static_assert(sizeof(shm::SlotControl) == abi::control_bytes);
 static_assert(offsetof(shm::SlotControl, dropped) == abi::control_dropped_at);
 static_assert(offsetof(Lane, generation) == 0);  // abi::recording()
@@ -125,11 +128,31 @@ shm::SlotControl* allocate(std::size_t bytes) noexcept {
 
 constexpr std::size_t heap_bytes_first = 32 << 10;
 
+// Where a span's scope index and limits come from, asked for when they are written: the short way
+// has no register to keep them in. A scope as it is registered ...
+struct Registered {
+    const Scope& scope;
+    [[nodiscard]] std::uint64_t index() const noexcept {
+        return scope.index.load(std::memory_order_relaxed) & 0xFFFFU;
+    }
+    [[nodiscard]] const abi::Limits& limits() const noexcept {
+        return scope.active.load(std::memory_order_relaxed)->limits;
+    }
+};
+// ... or what start_slowly() knows.
+struct Known {
+    std::uint32_t index_;
+    const abi::Limits& limits_;
+    [[nodiscard]] std::uint64_t index() const noexcept { return index_ & 0xFFFFU; }
+    [[nodiscard]] const abi::Limits& limits() const noexcept { return limits_; }
+};
+
 // Fills the span and the record's header, its start excepted. What is known in registers first:
 // they are few.
+template <class Under>
 [[gnu::always_inline]] inline void put_start(abi::Span& span, Lane* lane, std::uint32_t slot,
                                              shm::SlotControl* control, std::size_t bytes,
-                                             const Scope& scope, const Identity& own,
+                                             const Under& under, const Identity& own,
                                              std::uint32_t kind) noexcept {
     SpanRecord* record = record_of(control);
     put_word(record->trace_id, own.trace_first);
@@ -140,23 +163,22 @@ constexpr std::size_t heap_bytes_first = 32 << 10;
     put_word(&record->prefix, static_cast<std::uint64_t>(detail::RecordType::span) << 32 |
                                   own.record_flags << 40 | sizeof(SpanRecord) << 48);
     const std::uint64_t known_kind = kind - 1U < 5U ? kind : 1U;  // Others are refused.
-    const std::uint64_t index = scope.index.load(std::memory_order_relaxed) & 0xFFFFU;
+    const std::uint64_t index = under.index();
     put_word(&record->kind_status, known_kind | own.flags << 8 | index << 16);
     record->end = 0;
     shm::SlotSteps<>::open(*control);
 
-    const Provider& provider = *scope.active.load(std::memory_order_relaxed);
+    const abi::Limits& limits = under.limits();
     span.record = record;
     span.cursor = reinterpret_cast<std::uint8_t*>(record + 1);
     span.end = reinterpret_cast<std::uint8_t*>(control) + bytes;
-    auto* limit =
-        span.cursor + std::size_t{provider.limits.attributes} * detail::attribute_bytes_least;
+    auto* limit = span.cursor + std::size_t{limits.attributes} * detail::attribute_bytes_least;
     span.room_end = limit < span.end ? limit : span.end;
     span.owner = lane;
     span.generation = lane->generation;
-    span.limits = &provider.limits;
+    span.limits = &limits;
     span.slot = slot;
-    span.description_bytes = span.events = span.links = span.repeated_keys = span.reserved = 0;
+    span.events = span.description_bytes = span.watched = span.links = span.repeated_keys = 0;
     std::memset(span.key_filter, 0, sizeof span.key_filter);
 }
 
@@ -187,8 +209,9 @@ Place find_place(Thread& thread, Lane* lane) noexcept {
 void free_place(abi::Span& span, const Thread& thread) noexcept {
     shm::SlotControl* control = control_of(span.record);
     auto* owner = static_cast<Lane*>(span.owner);
-    if (span.slot == heap_slot) {
+    if (on_heap(span.slot)) {
         std::free(control);
+        if (span.slot == private_slot) return;
         if (Process* process = this_process()) process->count(shm::ProcessCounter::heap_closed);
         return;
     }
@@ -231,6 +254,11 @@ void clear_dropped(shm::SlotControl& control) noexcept {
 
 bool any_dropped(const shm::SlotControl& control) noexcept {
     return (control.dropped[0] | control.dropped[1] | control.dropped[2]) != 0;
+}
+
+// Both in one load, which finds 0 nearly always.
+std::uint64_t described_or_watched(const abi::Span& span) noexcept {
+    return word(reinterpret_cast<const std::uint8_t*>(&span.description_bytes));
 }
 
 std::uint8_t* grow_here(abi::Span& span, Thread& thread, std::uint8_t* at,
@@ -300,10 +328,11 @@ void copy(const abi::Span& span, std::uint8_t* to, std::size_t used, std::uint64
 }
 
 [[gnu::noinline]] void end_in_handler(abi::Span& span, Thread& thread) noexcept {
+    // The heap's locks may be held by what was interrupted: the buffer is not freed.
+    if (span.slot == private_slot) return;
     shm::SlotSteps<>::dropped(*control_of(span.record));
     __atomic_fetch_add(&thread.reentered_ends, 1, __ATOMIC_RELAXED);
     auto* owner = static_cast<Lane*>(span.owner);
-    // The heap's locks may be held by what was interrupted: the buffer is not freed.
     if (span.slot == heap_slot) return;
     shm::SlotSteps<>::close(*control_of(span.record));
     clear_dropped(*control_of(span.record));
@@ -341,6 +370,32 @@ namespace {
     return result;
 }
 
+// The provider of the scope's spans, if that is known already.
+const Provider* provider_of(const Scope& scope) noexcept {
+    return scope.own != nullptr ? scope.own : known_global_provider();
+}
+
+// X-Ray: the seconds since 1970 in front, 96 random bits behind.
+void put_xray_time(Identity& own) noexcept {
+    const auto seconds = static_cast<std::uint32_t>(clock_ns(CLOCK_REALTIME) / 1000000000U);
+    own.trace_first = (own.trace_first & ~0xFFFFFFFFULL) | __builtin_bswap32(seconds);
+}
+
+std::uint32_t watched_state(const Identity& own, const abi::Context& parent) noexcept {
+    return watched | (own.root ? watched_root : 0U) |
+           ((parent.flags & 1U) != 0 ? watched_parent_sampled : 0U);
+}
+
+std::uint8_t* put_trace_state(abi::Span& span, Thread& thread, std::uint8_t* at) noexcept {
+    const abi::TraceState* state = span.context.trace_state;
+    if (state == nullptr) return at;
+    const std::size_t bytes = detail::wire::bytes_field_bytes(3, state->bytes);
+    std::uint8_t* to = span.end - at >= static_cast<std::ptrdiff_t>(bytes)
+                           ? at
+                           : grow_here(span, thread, at, bytes);
+    return to == nullptr ? at : detail::wire::put_bytes(to, 3, state + 1, state->bytes);
+}
+
 [[gnu::noinline]] std::uint8_t* start_slowly(abi::Span* span, const void* scope_handle,
                                              const abi::Context* given_parent,
                                              std::uint64_t start_unix_ns,
@@ -348,23 +403,43 @@ namespace {
     Thread& thread = this_thread;
     auto& scope = *static_cast<Scope*>(const_cast<void*>(scope_handle));
     const abi::Context& parent = given_parent != nullptr ? *given_parent : thread.current.span;
+    const Provider* provider = provider_of(scope);
+    if (provider != nullptr && silent(*provider, scope)) {
+        not_recorded(*span, parent);
+        return nullptr;
+    }
     if (thread.inside != 0) {
-        __atomic_fetch_add(&thread.reentered, 1, __ATOMIC_RELAXED);
+        if (provider == nullptr || !provider->local)
+            __atomic_fetch_add(&thread.reentered, 1, __ATOMIC_RELAXED);
         not_recorded(*span, parent);
         return nullptr;
     }
     const Inside inside(thread);
+    ScopeBinding* binding =
+        provider != nullptr && provider->starts_slowly() ? bind(scope, *provider) : nullptr;
+    const bool is_watched =
+        binding != nullptr && provider->hooks != nullptr && !in_hook_of(thread, *provider);
+    bool off = false;
     Lane* lane = thread.lane;
-    if (lane == nullptr || lane->generation != scope.generation.load(std::memory_order_acquire)) {
+    if (binding != nullptr) {
+        lane = provider->local ? nullptr
+                               : prepare_bound(thread, scope, *binding, parent, is_watched, off);
+    } else if (lane == nullptr ||
+               lane->generation != scope.generation.load(std::memory_order_acquire)) {
         lane = prepare(thread, scope, parent);
-        if (lane == nullptr) {
-            not_recorded(*span, parent);
-            return nullptr;
-        }
     }
-    Identity own = identify(parent, lane->random);
-    const bool record = sampled(scope.active.load(std::memory_order_relaxed)->sampler, parent, own);
-    if (record) own.flags |= 1U;
+    Lane* owner = lane == nullptr && is_watched && !off ? no_lane() : lane;
+    if (owner == nullptr) {
+        not_recorded(*span, parent);
+        return nullptr;
+    }
+    if (binding == nullptr) provider = scope.active.load(std::memory_order_relaxed);
+    Random fresh{};
+    if (lane == nullptr) fresh.seed();
+    Identity own = identify(parent, lane != nullptr ? lane->random : fresh);
+    if (own.root && provider->xray_ids) put_xray_time(own);
+    const bool record = is_watched || sampled(provider->sampler, parent, own);
+    if (record && !is_watched) own.flags |= 1U;
     put_context(span->context, own);
     abi::retain(own.trace_state);
     span->record = nullptr;
@@ -372,21 +447,25 @@ namespace {
         add(lane->writer.producer->unsampled);
         return nullptr;
     }
-    add(lane->writer.producer->begun);
-    const Place place = find_place(thread, lane);
+    if (!is_watched) add(lane->writer.producer->begun);
+    const Place place =
+        lane != nullptr ? find_place(thread, lane)
+                        : Place{allocate(heap_bytes_first), heap_bytes_first, owner, private_slot};
     if (place.control == nullptr) {
+        if (lane == nullptr) return nullptr;
+        if (is_watched) add(lane->writer.producer->begun);
         add_finished(dropped(*lane, shm::DropReason::no_memory));
         return nullptr;
     }
-    put_start(*span, place.owner, place.slot, place.control, place.bytes, scope, own, kind);
+    const std::uint32_t index =
+        (binding != nullptr ? binding->index : scope.index).load(std::memory_order_relaxed);
+    const Known under{index, binding != nullptr ? binding->limits : provider->limits};
+    put_start(*span, place.owner, place.slot, place.control, place.bytes, under, own, kind);
     auto* at = reinterpret_cast<std::uint8_t*>(span->record + 1);
-    if (const abi::TraceState* state = own.trace_state) {
-        const std::size_t bytes = detail::wire::bytes_field_bytes(3, state->bytes);
-        std::uint8_t* to = span->end - at >= static_cast<std::ptrdiff_t>(bytes)
-                               ? at
-                               : grow_here(*span, thread, at, bytes);
-        if (to != nullptr) at = detail::wire::put_bytes(to, 3, state + 1, state->bytes);
-    }
+    if (is_watched)
+        span->watched = watched_state(own, parent);  // The sampler has a say in the trace state.
+    else
+        at = put_trace_state(*span, thread, at);
     span->record->start = start_unix_ns != 0 ? start_unix_ns : now();
     return at;
 }
@@ -426,7 +505,7 @@ std::uint8_t* start(abi::Span* span, const void* scope_handle, const abi::Contex
     add(lane->writer.producer->begun);
     std::uint32_t slot;
     shm::SlotControl* control = lane->slots.take_free(0, slot);
-    put_start(*span, lane, slot, control, lane->slots.bytes[0], scope, own, kind);
+    put_start(*span, lane, slot, control, lane->slots.bytes[0], Registered{scope}, own, kind);
     SpanRecord* record = record_of(control);
     record->start = start_unix_ns != 0 ? start_unix_ns : quick_now();
     return leave(thread, reinterpret_cast<std::uint8_t*>(record + 1));
@@ -440,7 +519,7 @@ shm::SlotControl* take_larger(abi::Span& span, Thread& thread, std::size_t bytes
                               std::uint32_t& slot, std::size_t& got) noexcept {
     auto* owner = static_cast<Lane*>(span.owner);
     // Another thread's slots are not ours to take.
-    if (owner->owner.load(std::memory_order_relaxed) == &thread && span.slot != heap_slot) {
+    if (owner->owner.load(std::memory_order_relaxed) == &thread && !on_heap(span.slot)) {
         for (std::uint32_t c = 1; c < shm::slot_classes; ++c) {
             if (owner->slots.bytes[c] < bytes) continue;
             if (shm::SlotControl* control = owner->slots.take(c, slot)) {
@@ -450,7 +529,7 @@ shm::SlotControl* take_larger(abi::Span& span, Thread& thread, std::size_t bytes
         }
     }
     if (bytes > shm::record_bytes_max) return nullptr;
-    slot = heap_slot;
+    slot = span.slot == private_slot ? private_slot : heap_slot;
     got = heap_bytes_first;
     while (got < bytes) got *= 2;
     if (got > shm::record_bytes_max) got = shm::record_bytes_max;
@@ -493,7 +572,7 @@ std::uint8_t* grow_here(abi::Span& span, Thread& thread, std::uint8_t* at,
         if (Process* process = this_process())
             process->count(shm::ProcessCounter::not_crash_visible);
     }
-    if (old.slot == heap_slot) {
+    if (on_heap(old.slot)) {
         std::free(old_control);
     } else {
         shm::SlotSteps<>::close(*old_control);
@@ -514,6 +593,52 @@ std::uint8_t* grow(abi::Span* span, std::uint8_t* at, std::size_t bytes) noexcep
     return grow_here(*span, thread, at, bytes);
 }
 
+void discard(abi::Span& span) noexcept {
+    auto* owner = static_cast<Lane*>(span.owner);
+    Thread& thread = this_thread;
+    if (owner->generation == span.generation) {
+        const Inside inside(thread);
+        clear_dropped(*control_of(span.record));
+        free_place(span, thread);
+    } else if (on_heap(span.slot)) {  // A hook has forked.
+        std::free(control_of(span.record));
+    }
+    span.record = nullptr;
+}
+
+std::uint8_t* make_private(abi::Span& span, std::uint8_t* at) noexcept {
+    if (span.slot == private_slot) return at;
+    Thread& thread = this_thread;
+    const Inside inside(thread);
+    const auto used = static_cast<std::size_t>(at - reinterpret_cast<std::uint8_t*>(span.record));
+    std::size_t bytes = heap_bytes_first;
+    while (bytes < sizeof(shm::SlotControl) + used + 64) bytes *= 2;
+    shm::SlotControl* control = allocate(bytes);
+    if (control == nullptr) return nullptr;
+    std::memcpy(control->dropped, control_of(span.record)->dropped, sizeof control->dropped);
+    std::memcpy(record_of(control), span.record, used);
+    clear_dropped(*control_of(span.record));
+    free_place(span, thread);
+    span.record = record_of(control);
+    span.cursor = at = reinterpret_cast<std::uint8_t*>(span.record) + used;
+    span.end = reinterpret_cast<std::uint8_t*>(control) + bytes;
+    span.room_end = at;  // As in grow_here().
+    span.slot = private_slot;
+    return at;
+}
+
+void count_started(const abi::Span& span, bool sampled) noexcept {
+    const Lane* lane = this_thread.lane;
+    if (static_cast<const Lane*>(span.owner)->segment == nullptr || lane == nullptr) {
+        // Delivered nowhere: dropped, where there is a ring to say so.
+        const ScopeBinding& binding = binding_of(span);
+        if (!sampled || binding.provider->local) return;
+        if (Process* process = this_process()) process->count(shm::ProcessCounter::begun_no_lane);
+        return;
+    }
+    add(sampled ? lane->writer.producer->begun : lane->writer.producer->unsampled);
+}
+
 namespace {
 
 [[gnu::noinline]] void end_slowly(abi::Span* span, std::uint64_t end_time) noexcept {
@@ -521,7 +646,7 @@ namespace {
     auto* owner = static_cast<Lane*>(span->owner);
     if (end_time == 0) end_time = now();
     if (owner->generation != span->generation) {  // A parent's span in a fork's child: inert.
-        if (span->slot == heap_slot) std::free(control_of(span->record));
+        if (on_heap(span->slot)) std::free(control_of(span->record));
         span->record = nullptr;
         return;
     }
@@ -529,6 +654,12 @@ namespace {
         end_in_handler(*span, thread);
         span->record = nullptr;
         return;
+    }
+    if (span->watched != 0) {
+        if (!hooked_end(*span, end_time)) return;
+        if (span->slot == private_slot || owner->generation != span->generation)
+            return discard(*span);
+        owner = static_cast<Lane*>(span->owner);
     }
     const Inside inside(thread);
     Lane* lane = thread.lane;
@@ -583,7 +714,7 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
     const std::uint64_t bytes = (used + 7) & ~7ULL;
     std::uint8_t* to = lane->writer.claim(bytes);
     if (__builtin_expect(lane != thread.lane || to == nullptr || span->slot == heap_slot ||
-                             span->description_bytes != 0 || any_dropped(*control) ||
+                             described_or_watched(*span) != 0 || any_dropped(*control) ||
                              attention(*lane) != 0,
                          0)) {
         std::atomic_signal_fence(std::memory_order_seq_cst);

@@ -1,6 +1,7 @@
 // ABI v1: the one symbol by which the API finds the client, and what is behind it.
 
 #include "clock.hpp"
+#include "hooks.hpp"
 #include "process.hpp"
 
 #include "oteld/detail/wire.hpp"
@@ -17,6 +18,7 @@ std::uint8_t* grow(abi::Span* span, std::uint8_t* at, std::size_t bytes) noexcep
 void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept;
 std::uint64_t propagators() noexcept;
 void set_propagators(std::uint64_t packed) noexcept;
+std::size_t stack_trace(char* text, std::size_t bytes) noexcept;
 
 namespace {
 
@@ -172,7 +174,9 @@ constexpr abi::Table table{sizeof(abi::Table),
                            flush,
                            attach_all,
                            propagators,
-                           set_propagators};
+                           set_propagators,
+                           stack_trace,
+                           hooked_start};
 
 }  // namespace
 
@@ -204,6 +208,8 @@ const Provider* global_provider() {
     return provider;
 }
 
+const Provider* known_global_provider() noexcept { return global.load(std::memory_order_acquire); }
+
 bool is_global(const Provider* provider) noexcept {
     return global.load(std::memory_order_seq_cst) == provider;
 }
@@ -223,7 +229,8 @@ void set_global_provider(const Provider* provider) noexcept {
 void forget_scopes() noexcept {
     for (Scope* known = scopes.load(std::memory_order_acquire); known != nullptr;
          known = known->next) {
-        known->generation.store(Scope::unregistered, std::memory_order_release);
+        // Behind whatever else made them invalid, as in set_global_provider().
+        known->generation.store(Scope::unregistered, std::memory_order_seq_cst);
     }
 }
 

@@ -31,7 +31,7 @@ constexpr std::string_view counter_names[] = {
     "reclaimed_files",      "reclaimed_spans", "not_crash_visible", "scopes_overflowed",
     "resources_overflowed", "bells",           "growths",           "growth_refused",
     "raw_clones",           "misuses",         "heap_closed",       "dropped_no_lane",
-    "begun_no_lane"};
+    "begun_no_lane",        "hook_failures"};
 static_assert(std::size(counter_names) == static_cast<std::size_t>(shm::ProcessCounter::count_));
 
 template <class Number>

@@ -7,5 +7,6 @@
 #include "oteld/context.hpp"
 #include "oteld/propagation.hpp"
 #include "oteld/span.hpp"
+#include "oteld/traced.hpp"
 #include "oteld/tracer.hpp"
 #include "oteld/value.hpp"

@@ -242,8 +242,8 @@ struct CarrierTraits<Carrier, std::enable_if_t<detail::IsPairs<Carrier>::value>>
     static void set(Carrier& carrier, std::string_view name, std::string_view value) {
         using Pair = typename Carrier::value_type;
         using Key = std::remove_const_t<typename Pair::first_type>;
-        using Value = typename Pair::second_type;
-        static_assert(!std::is_trivially_copyable_v<Value>, "the carrier must own its values");
+        using Text = typename Pair::second_type;
+        static_assert(!std::is_trivially_copyable_v<Text>, "the carrier must own its values");
         bool found = false;
         for (auto at = carrier.begin(); at != carrier.end();) {
             if (!detail::same_name(detail::view_of(at->first), name)) {
@@ -251,16 +251,16 @@ struct CarrierTraits<Carrier, std::enable_if_t<detail::IsPairs<Carrier>::value>>
             } else if (found) {
                 at = carrier.erase(at);
             } else {
-                at->second = Value(value);
+                at->second = Text(value);
                 found = true;
                 ++at;
             }
         }
         if (found) return;
         if constexpr (detail::IsMap<Carrier>::value) {
-            carrier.emplace(Key(name), Value(value));
+            carrier.emplace(Key(name), Text(value));
         } else {
-            carrier.emplace_back(Key(name), Value(value));
+            carrier.emplace_back(Key(name), Text(value));
         }
     }
 };

@@ -6,6 +6,9 @@
 #pragma once
 
 #include "oteld/api.hpp"
+#include "oteld/id_generator.hpp"
+#include "oteld/processor.hpp"
+#include "oteld/sampler.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -31,6 +34,33 @@ public:
     }
     Settings& resource_schema_url(std::string url) {
         schema_url_ = std::move(url);
+        return *this;
+    }
+
+    // Code of the program's own, which costs the spans of this provider, and no other's. It is
+    // shared with the provider, which keeps it as long as the process lives: a span may end late.
+    //
+    // One of sampler.hpp's is as quick as the environment's, which it replaces. OTEL_SDK_DISABLED
+    // still turns everything off.
+    Settings& sampler(SamplerPointer sampler) {
+        sampler_ = std::move(sampler);
+        return *this;
+    }
+    Settings& ids(IdGeneratorPointer ids) {
+        ids_ = std::move(ids);
+        return *this;
+    }
+    // Any number; they are called in this order.
+    Settings& processor(ProcessorPointer processor) {
+        if (processor != nullptr) processors_.push_back(std::move(processor));
+        return *this;
+    }
+    // Turns instrumentation scopes (the names that tracers were made with) off or on: "noisy.lib",
+    // or with a star at its end all that begin so. The first rule that matches a name counts; other
+    // names are on. Spans of one that is off are not recorded and not counted; children have the
+    // parent that it would have had.
+    Settings& scope(std::string pattern, bool enabled) {
+        scopes_.emplace_back(std::move(pattern), enabled);
         return *this;
     }
 
@@ -60,6 +90,14 @@ public:
         return *this;
     }
 
+    [[nodiscard]] const SamplerPointer& sampler() const noexcept { return sampler_; }
+    [[nodiscard]] const IdGeneratorPointer& ids() const noexcept { return ids_; }
+    [[nodiscard]] const std::vector<ProcessorPointer>& processors() const noexcept {
+        return processors_;
+    }
+    [[nodiscard]] const std::vector<std::pair<std::string, bool>>& scopes() const noexcept {
+        return scopes_;
+    }
     [[nodiscard]] std::optional<std::size_t> lanes() const noexcept { return lanes_; }
     [[nodiscard]] std::optional<std::size_t> lane_size() const noexcept { return lane_size_; }
     [[nodiscard]] bool growth() const noexcept { return growth_; }
@@ -74,12 +112,20 @@ public:
 private:
     std::string service_name_, service_version_, schema_url_;
     std::vector<std::pair<std::string, std::string>> resource_;
+    SamplerPointer sampler_;
+    IdGeneratorPointer ids_;
+    std::vector<ProcessorPointer> processors_;
+    std::vector<std::pair<std::string, bool>> scopes_;
     std::optional<std::size_t> lanes_, lane_size_;
     bool growth_ = true;
 };
 
-// A resource, a sampler and limits under which tracers record. May throw std::bad_alloc when it is
-// made.
+namespace testing {
+class Recorder;
+}
+
+// A resource, a sampler, processors and limits under which tracers record. Any number of them may
+// be in a process. May throw std::bad_alloc when it is made.
 class __attribute__((visibility("default"))) TracerProvider {
 public:
     TracerProvider() : TracerProvider(Settings{}) {}
@@ -93,7 +139,18 @@ public:
     // Tracers of oteld::tracer() record under this provider from their next span on.
     void make_global() const noexcept;
 
+    // Its processors' force_flush(), then the free function of that name, all within the timeout as
+    // far as the processors keep to what is left of it. False: something was not done in time.
+    bool force_flush(std::chrono::nanoseconds timeout) const noexcept;
+    // From now on its tracers record nothing and its processors see nothing; spans that are open
+    // are delivered when they end. Then as force_flush(), with the processors' shutdown(). False
+    // also if it was shut down before: then nothing happens.
+    bool shutdown(std::chrono::nanoseconds timeout) const noexcept;
+
 private:
+    friend class testing::Recorder;
+    TracerProvider(const Settings& settings, bool local);
+
     const void* provider_;
 };
 
@@ -101,6 +158,10 @@ private:
 // False: the time is over or there is no daemon; nothing is lost by that, the spans stay in the
 // ring.
 __attribute__((visibility("default"))) bool force_flush(std::chrono::nanoseconds timeout) noexcept;
+
+// Exceptions that left samplers, id generators and processors of the program's own, and ids of
+// zeros, since the process started.
+__attribute__((visibility("default"))) std::uint64_t hook_failures() noexcept;
 
 // Spans of this process that were dropped since it started (or since its fork), for whatever
 // reason; `oteld status` shows the reasons.

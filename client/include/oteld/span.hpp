@@ -40,6 +40,29 @@ inline std::uint64_t unix_ns(Time time) noexcept {
         std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
     return ns < 1 ? 1 : static_cast<std::uint64_t>(ns);
 }
+
+// A type as a person writes it.
+struct TypeName {
+    char* demangled = nullptr;
+    const char* text = "unknown";
+    TypeName(const TypeName&) = delete;
+    TypeName& operator=(const TypeName&) = delete;
+    explicit TypeName(const std::type_info* type) noexcept {
+        if (type == nullptr) return;  // An exception that is not of C++.
+        int status = 0;
+        demangled = __cxxabiv1::__cxa_demangle(type->name(), nullptr, nullptr, &status);
+        text = demangled != nullptr ? demangled : type->name();
+    }
+    ~TypeName() { std::free(demangled); }
+};
+
+// Lines of text: how the program came to its caller. Returns its length.
+inline std::size_t stack_trace(char* text, std::size_t bytes) noexcept {
+    const abi::Table* table = abi::client();
+    // An older client has none.
+    if (table == nullptr || table->size <= offsetof(abi::Table, stack_trace)) return 0;
+    return table->stack_trace(text, bytes);
+}
 }  // namespace detail
 
 class Span {
@@ -122,7 +145,12 @@ public:
     // An event "exception" with exception.type and exception.message. The status is the caller's to
     // set.
     Span& exception(const std::exception& e) noexcept {
-        return exception(type_name(typeid(e)).text, e.what());
+#if defined(__cpp_rtti)
+        const detail::TypeName type(&typeid(e));
+#else  // The type of what is being handled, which is nearly always `e`.
+        const detail::TypeName type(__cxxabiv1::__cxa_current_exception_type());
+#endif
+        return exception(type.text, e.what());
     }
     Span& exception(std::string_view type, std::string_view message,
                     std::string_view stacktrace = {}) noexcept {
@@ -150,21 +178,6 @@ private:
     friend class ScopedSpan;
     struct Unset {};
     explicit Span(Unset) noexcept {}  // For Tracer, which sets what there is to set.
-
-    struct TypeName {
-        char* demangled;
-        const char* text;
-        TypeName(const TypeName&) = delete;
-        explicit TypeName(const std::type_info& type) noexcept
-            : demangled(abi_demangle(type.name())),
-              text(demangled != nullptr ? demangled : type.name()) {}
-        ~TypeName() { std::free(demangled); }
-        static char* abi_demangle(const char* name) noexcept {
-            int status = 0;
-            return __cxxabiv1::__cxa_demangle(name, nullptr, nullptr, &status);
-        }
-    };
-    static TypeName type_name(const std::type_info& type) noexcept { return TypeName(type); }
 
     [[nodiscard]] Status code_now() const noexcept {
         return static_cast<Status>(raw_.record->kind_status >> 4);

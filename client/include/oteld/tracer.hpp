@@ -70,6 +70,10 @@ public:
         return scoped(name, attributes.begin(), attributes.size(), option);
     }
 
+    // Calls f(args...) in a span: traced.hpp.
+    template <class Function, class... Arguments>
+    decltype(auto) traced(std::string_view name, Function&& f, Arguments&&... arguments) const;
+
     // The general form, for wrappers: a parent of null means the current one.
     template <class... Options>
     [[gnu::always_inline]] Span start(std::string_view name, const Attribute* first,
@@ -109,6 +113,7 @@ private:
         at = detail::put_name(raw, at, name);
         if (count != 0) at = detail::set_list(raw, at, first, count);
         ((at = add(raw, at, options)), ...);
+        if (__builtin_expect(raw.watched != 0, 0)) return abi::started(raw, at);
         // Crash recovery sees the span from here on, with all that it was started with.
         abi::publish(raw, at);
     }

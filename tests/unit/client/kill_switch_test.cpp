@@ -86,6 +86,30 @@ TEST_CASE("while recording is off a program makes no ring, and once it is on, it
     CHECK(rings.spans.size() == 1);
 }
 
+TEST_CASE("while recording is off no hook sees a span, before the first ring and after") {
+    const RingDirectory directory;
+    run_child(directory.path(), [&] {
+        ControlFile control(directory.path(), false);
+        auto memory = std::make_shared<InMemoryExporter>();
+        const TracerProvider provider{Settings{}.processor(memory)};
+        const Tracer tracer = provider.tracer("hooked");
+        EXPECT(!tracer.span("off").recording());
+        control.put(true);
+        EXPECT(memory->spans().empty());
+        // A ring is tried again after a second; until then only the hooks see spans.
+        wait_until([&] { return tracer.span("on").recording() && directory.rings() == 1; });
+        const std::size_t seen = memory->spans().size();
+        control.put(false);
+        EXPECT(!tracer.span("off").recording());
+        control.put(true);
+        EXPECT(tracer.span("on").recording());
+        EXPECT(memory->spans().size() == seen + 1);
+    }).clean();
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.spans.size() == 2);
+}
+
 TEST_CASE("a control page of a later daemon turns recording on, too") {
     const RingDirectory directory;
     run_child(directory.path(), [&] {

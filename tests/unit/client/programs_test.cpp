@@ -101,6 +101,19 @@ TEST_CASE("a C program records every field, and null, zeroed and ended handles a
     CHECK(rings.counted(shm::ProcessCounter::misuses) == 0);
 }
 
+TEST_CASE("a program without exceptions and RTTI records") {
+    const RingDirectory directory;
+    run_program(directory, "client_restricted").clean();
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.spans.size() == 4);
+    CHECK(rings.span("function").parent_id == rings.span("call").span_id);
+    CHECK(rings.span("marked").at("code.function.name").find("marked\"") != std::string::npos);
+    REQUIRE(rings.span("exception").events.size() == 2);
+    CHECK(rings.span("exception").events[0].attributes.at(1) ==
+          std::pair<std::string, std::string>("exception.message", "\"words\""));
+}
+
 TEST_CASE("a library that uses the API alone is a no-op without a client") {
     for (const char* host : {"client_host", "client_host_no_pie"}) {
         CAPTURE(host);

@@ -140,15 +140,19 @@ struct Span {
     void* owner;  // The client's: the lane whose slot this is. Begins with its generation.
     std::uint64_t generation;  // Of `owner` at the start; there it reads 0 in a fork's child.
     const Limits* limits;
-    std::uint32_t slot;               // The client's.
-    std::uint32_t description_bytes;  // Status description: the bytes from `end` on.
+    std::uint32_t slot;  // The client's.
     std::uint32_t events;
+    // The next two are read in one load, which finds 0 nearly always.
+    std::uint32_t description_bytes;  // Status description: the bytes from `end` on.
+    std::uint32_t watched;  // The client's. Not 0: started() instead of the first publish().
     std::uint32_t links;
     std::uint32_t repeated_keys;  // Attributes in the body whose key stands there again.
-    std::uint32_t reserved;
     std::uint64_t key_filter[8];  // A bit for each key met so far, by 9 bits of its hash.
     Context context;
 };
+
+static_assert(offsetof(Span, description_bytes) % 8 == 0 &&
+              offsetof(Span, watched) == offsetof(Span, description_bytes) + 4);
 
 struct ScopeInfo {
     const char* name;
@@ -199,6 +203,11 @@ struct Table {
     // others are set.
     std::uint64_t (*propagators)() noexcept;
     void (*set_propagators)(std::uint64_t packed) noexcept;
+    // Writes how the program came to the caller, a line for each frame. Returns the length.
+    std::size_t (*stack_trace)(char* text, std::size_t bytes) noexcept;
+    // Instead of the first publish() of a span that start() marked as watched, with its content up
+    // to `at`: sampler and processors of the program's own see it. It may record nothing then.
+    void (*started)(Span* span, std::uint8_t* at) noexcept;
 };
 
 }  // namespace oteld::abi
@@ -277,6 +286,10 @@ inline std::uint8_t* control(const Span& span) noexcept {
     const auto bytes =
         static_cast<std::uint32_t>(at - reinterpret_cast<std::uint8_t*>(span.record));
     __atomic_store_n(reinterpret_cast<std::uint32_t*>(control(span)), bytes, __ATOMIC_RELEASE);
+}
+
+[[gnu::noinline, gnu::cold]] inline void started(Span& span, std::uint8_t* at) noexcept {
+    present_client()->started(&span, at);
 }
 
 [[gnu::always_inline]] inline bool fits(const Span& span, const std::uint8_t* at,

@@ -1,0 +1,637 @@
+// Samplers, processors and id generators of a program's own.
+#include "ring_fixture.hpp"
+
+#include "oteld/client.hpp"
+#include "oteld/oteld.h"
+
+#include <sys/time.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+
+namespace oteld::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Decides by the attribute "decide", or by name.
+class OwnSampler : public Sampler {
+public:
+    SamplingResult should_sample(const ReadableSpan& start, const SpanContext& parent) override {
+        SamplingResult result;
+        ++calls;
+        const RecordedValue decide = start["decide"];
+        result.decision = decide == "drop"   ? Decision::drop
+                          : decide == "only" ? Decision::record_only
+                                             : Decision::record_and_sample;
+        if (start.name() == "throws") throw std::runtime_error("no decision");
+        result.attributes = {{"sampler.parent", parent.valid() ? parent.span_id_hex() : "none"},
+                             {"sampler.kind", static_cast<int>(start.kind())}};
+        if (start.name() == "state") result.trace_state = "own=1";
+        if (start.name() == "no state") result.trace_state = "";
+        return result;
+    }
+    std::atomic<int> calls{0};
+};
+
+// Notes every call as "hook name".
+class Notes : public SpanProcessor {
+public:
+    void on_start(Span& span, const SpanContext& parent) override {
+        note("start", ReadableSpan(span), parent);
+        span.set("on_start", true);
+    }
+    void on_ending(Span& span) override {
+        note("ending", ReadableSpan(span), {});
+        span.set("on_ending", 1).name("renamed " + std::string(ReadableSpan(span).name()));
+        span.end();  // Changes nothing.
+    }
+    void on_end(const ReadableSpan& span) override {
+        note("end", span, {});
+        const std::lock_guard lock(mutex);
+        spans.push_back(span.copy());
+    }
+
+    std::mutex mutex;
+    std::vector<std::string> calls;
+    std::vector<RecordedSpan> spans;
+
+private:
+    void note(const std::string& hook, const ReadableSpan& span, const SpanContext& parent) {
+        const std::lock_guard lock(mutex);
+        calls.push_back(hook + ' ' + std::string(span.name()) +
+                        (parent.valid() ? " below " + parent.span_id_hex() : ""));
+    }
+};
+
+class Numbers : public IdGenerator {
+public:
+    void trace_id(std::uint8_t (&id)[16]) override {
+        id[0] = 0xaa;
+        id[15] = ++traces;
+    }
+    void span_id(std::uint8_t (&id)[8]) override {
+        id[0] = 0xbb;
+        id[7] = ++spans;
+    }
+    std::uint8_t traces = 0, spans = 0;
+};
+
+class Throwing : public SpanProcessor {
+public:
+    void on_start(Span&, const SpanContext&) override { throw std::runtime_error("start"); }
+    void on_ending(Span&) override { throw 1; }
+    void on_end(const ReadableSpan&) override { throw std::string("end"); }
+    bool force_flush(std::chrono::nanoseconds) override { throw std::runtime_error("flush"); }
+};
+
+// Records itself, under its own provider and under another.
+class Recording : public SpanProcessor {
+public:
+    void on_start(Span&, const SpanContext&) override { record("in on_start"); }
+    void on_end(const ReadableSpan&) override { record("in on_end"); }
+    void record(const char* name) {
+        ++calls;
+        auto same = own.span(name);
+        auto beside = other.span("beside");
+    }
+    Tracer own, other;
+    int calls = 0;
+};
+
+const std::uint8_t some_trace[16] = {1};
+const std::uint8_t some_span[8] = {2};
+SpanContext remote(std::uint8_t flags, std::string_view state = {}) {
+    return {some_trace, some_span, flags, true, state};
+}
+
+bool has(const Rings& rings, const std::string& name) {
+    for (const ReadSpan& span : rings.spans)
+        if (span.name == name) return true;
+    return false;
+}
+
+}  // namespace
+
+TEST_CASE("an own sampler drops, records only, or samples, by what the span starts with") {
+    const Rings rings = in_child([] {
+        auto sampler = std::make_shared<OwnSampler>();
+        auto notes = std::make_shared<Notes>();
+        const TracerProvider provider{Settings{}.sampler(sampler).processor(notes)};
+        const Tracer tracer = provider.tracer("test");
+        {
+            auto dropped = tracer.span("dropped", {{"decide", "drop"}});
+            EXPECT(!dropped.recording());
+            EXPECT(dropped.context().valid());
+            EXPECT(!dropped.context().sampled());
+            auto only = tracer.span("only", {{"decide", "only"}});
+            EXPECT(only.recording());
+            EXPECT(!only.context().sampled());
+            only.set("more", std::string(2000, 'x')).event("e").error("described");
+            auto kept = tracer.span("kept", {{"a", 1}}, server, parent(only.context()));
+            EXPECT(kept.recording());
+            EXPECT(kept.context().sampled());
+        }
+        EXPECT(sampler->calls == 3);
+        EXPECT(notes->spans.size() == 2);
+        EXPECT(notes->spans[0].name == "renamed kept");
+        EXPECT(notes->spans[0]["sampler.kind"] == 2);
+        EXPECT(notes->spans[0]["a"] == 1);
+        EXPECT(notes->spans[0]["sampler.parent"] == notes->spans[1].context.span_id_hex());
+        EXPECT(notes->spans[1].name == "renamed only");
+        EXPECT(notes->spans[1]["more"].text().size() == 2000);
+        EXPECT(notes->spans[1].events.size() == 1);
+        EXPECT(notes->spans[1].status_description == "described");
+        EXPECT(!notes->spans[1].sampled());
+    });
+    check_balance(rings);
+    CHECK(rings.spans.size() == 1);
+    CHECK(rings.begun == 1);
+    CHECK(rings.ended == 1);
+    CHECK(rings.unsampled == 2);
+    CHECK(rings.open.empty());
+    const ReadSpan& kept = rings.span("renamed kept");
+    CHECK((kept.flags & 1) == 1);
+    CHECK(kept.at("a") == "1");
+    CHECK(kept.at("sampler.kind") == "2");
+    CHECK(kept.at("on_start") == "true");
+    CHECK(kept.at("on_ending") == "1");
+}
+
+TEST_CASE("a span that is recorded but not sampled is not seen after a crash, a sampled one is") {
+    const RingDirectory directory;
+    LivingChild child(directory.path(), [] {
+        const TracerProvider provider{Settings{}.sampler(std::make_shared<OwnSampler>())};
+        auto* only = new Span(provider.tracer("test").span("only", {{"decide", "only"}}));
+        auto* kept = new Span(provider.tracer("test").span("kept"));
+        only->set("a", 1), kept->set("a", 1);
+    });
+    child.kill();
+    const Rings rings = read_rings(directory.path());
+    REQUIRE(rings.open.size() == 1);
+    CHECK(rings.open[0].name == "kept");
+    CHECK(rings.open[0].at("sampler.parent") == "\"none\"");
+    CHECK(rings.begun == 1);
+}
+
+TEST_CASE("an own sampler replaces the trace state, or leaves the parent's") {
+    const Rings rings = in_child([] {
+        const TracerProvider provider{Settings{}.sampler(std::make_shared<OwnSampler>())};
+        const Tracer tracer = provider.tracer("test");
+        const SpanContext above = remote(1, "theirs=2");
+        auto kept = tracer.span("kept", parent(above));
+        auto own = tracer.span("state", parent(above));
+        auto none = tracer.span("no state", parent(above));
+        EXPECT(own.context().trace_state() == "own=1");
+        EXPECT(none.context().trace_state().empty());
+        auto below = tracer.span("below", parent(own.context()));
+    });
+    check_balance(rings);
+    CHECK(rings.span("kept").trace_state == "theirs=2");
+    CHECK(rings.span("kept").at("sampler.parent") == "\"0200000000000000\"");
+    CHECK((rings.span("kept").flags & 0x300) == 0x300);
+    CHECK(rings.span("state").trace_state == "own=1");
+    CHECK(rings.span("no state").trace_state == "");
+    CHECK(rings.span("below").trace_state == "own=1");
+}
+
+TEST_CASE("the built-in samplers decide as their names say, alone and for others") {
+    const Rings rings = in_child([] {
+        const auto records = [](SamplerPointer sampler, const SpanContext& above) {
+            static int number = 0;
+            const TracerProvider provider{Settings{}.sampler(std::move(sampler))};
+            auto span =
+                provider.tracer("scope " + std::to_string(number++)).span("s", parent(above));
+            EXPECT(span.recording() == span.context().sampled());
+            return span.recording();
+        };
+        const SpanContext no_parent;
+        const SpanContext yes = remote(1);
+        const SpanContext no = remote(0);
+        EXPECT(records(always_on(), no));
+        EXPECT(!records(always_off(), yes));
+        EXPECT(records(parent_based(always_off()), yes));
+        EXPECT(!records(parent_based(always_off()), no_parent));
+        EXPECT(records(parent_based(nullptr), no_parent));
+        EXPECT(!records(parent_based(always_on()), no));
+        EXPECT(records(parent_based(always_off(), {nullptr, always_on()}), no));
+        EXPECT(!records(parent_based(always_on(), {always_off()}), yes));
+        EXPECT(!records(parent_based(always_off(), {always_on()}), no_parent));
+        EXPECT(records(trace_id_ratio(1), no));
+        EXPECT(!records(trace_id_ratio(0), yes));
+        // By the id, not by chance: all zero in its low half is below each ratio, and so is not
+        // all one.
+        EXPECT(records(trace_id_ratio(0.01), yes));
+        std::uint8_t high[16];
+        std::memset(high, 0xff, sizeof high);
+        EXPECT(!records(trace_id_ratio(0.99), SpanContext(high, some_span, 1, true)));
+        EXPECT(!records(parent_based(trace_id_ratio(0.99), {trace_id_ratio(0.99)}),
+                        SpanContext(high, some_span, 1, true)));
+        EXPECT(records(parent_based(always_off(), {trace_id_ratio(0.01)}), yes));
+    });
+    check_balance(rings);
+    CHECK(rings.begun == 7);
+    CHECK(rings.unsampled == 8);
+}
+
+TEST_CASE("processors see spans start, about to end, and ended, in their order") {
+    const Rings rings = in_child([] {
+        auto first = std::make_shared<Notes>();
+        auto second = std::make_shared<Notes>();
+        const TracerProvider provider{Settings{}.processor(first).processor(second)};
+        {
+            auto outer = provider.tracer("test", "1").scope("a");
+            auto inner = provider.tracer("test", "1").span("b");
+        }
+        const std::string id = first->spans.at(1).context.span_id_hex();
+        const std::vector<std::string> expected = {"start a",  "start b below " + id,
+                                                   "ending b", "end renamed renamed b",
+                                                   "ending a", "end renamed renamed a"};
+        EXPECT(first->calls == expected);
+        EXPECT(second->calls.at(2) == "ending renamed b");
+        EXPECT(second->spans.size() == 2);
+    });
+    check_balance(rings);
+    CHECK(rings.span("renamed renamed b").parent_id == rings.span("renamed renamed a").span_id);
+}
+
+TEST_CASE("what a processor reads is what the span holds") {
+    const Rings rings = in_child([] {
+        auto memory = std::make_shared<InMemoryExporter>();
+        const TracerProvider provider{
+            Settings{}.service("shop", "2").resource("k", "v").processor(memory)};
+        const auto before = std::chrono::system_clock::now();
+        {
+            auto span = provider.tracer("lib", "1.2", "https://example.org/s", {{"of.scope", 5}})
+                            .span("all", {{"bool", true}, {"list", {1, 2}}}, client,
+                                  parent(remote(3, "s=1")), link_to(remote(1), {{"l", 1}}));
+            span.set("int", 1).set("int", -7).set("real", 0.5).set("text", "words");
+            span.set("raw", bytes{"\x01\xff", 2}).set("map", {{"in", {{"deep", "x"}}}});
+            span.event("early", {{"e", 1.5}}, Time(10s)).event("now").set("", 1);
+            span.status(Status::error, "why");
+        }
+        const auto after = std::chrono::system_clock::now();
+        EXPECT(memory->spans().size() == 1);
+        const RecordedSpan span = memory->spans()[0];
+        EXPECT(span.name == "all");
+        EXPECT(span.context.trace_id_hex() == remote(1).trace_id_hex());
+        EXPECT(span.context.trace_state() == "s=1");
+        EXPECT(span.context.flags() == 3);
+        EXPECT(span.parent.span_id_hex() == remote(1).span_id_hex());
+        EXPECT(span.parent.remote());
+        EXPECT(span.kind == Kind::client);
+        // The clocks of the two are read one after the other.
+        EXPECT(span.start > before - 1ms && span.start <= span.end && span.end < after + 1ms);
+        EXPECT(span.status == Status::error && span.status_description == "why");
+        EXPECT(span["bool"] == true);
+        EXPECT((span["list"] == RecordedValue::Array{1, 2}));
+        EXPECT(span["int"] == -7);
+        EXPECT(span.attributes.size() == 7);
+        EXPECT(span["real"] == 0.5);
+        EXPECT(span["text"] == "words");
+        EXPECT((span["raw"] == RecordedValue::Bytes{1, 255}));
+        EXPECT(span["map"].text() == R"({"in":{"deep":"x"}})");
+        EXPECT(span["none"].none());
+        EXPECT(span.dropped_attributes == 1);
+        EXPECT(span.events.size() == 2);
+        EXPECT(span.events[0].name == "early" && span.events[0].time == Time(10s));
+        EXPECT(span.events[0]["e"] == 1.5);
+        EXPECT(span.events[1].time >= span.start && span.events[1].time <= span.end);
+        EXPECT(span.links.size() == 1);
+        EXPECT(span.links[0].context.span_id_hex() == remote(1).span_id_hex());
+        EXPECT(span.links[0].attributes[0].value == 1);
+        EXPECT(span.scope.name == "lib" && span.scope.version == "1.2");
+        EXPECT(span.scope.schema_url == "https://example.org/s");
+        EXPECT(span.scope.attributes[0].key == "of.scope");
+        EXPECT(detail::find_value(span.resource, "service.name") == "shop");
+        EXPECT(detail::find_value(span.resource, "k") == "v");
+    });
+    check_balance(rings);
+    CHECK(rings.span("all").at("int") == "-7");
+    CHECK(rings.span("all").dropped_attributes == 1);
+}
+
+TEST_CASE("own and X-Ray ids") {
+    const Rings rings = in_child([] {
+        const TracerProvider own{Settings{}.ids(std::make_shared<Numbers>())};
+        auto outer = own.tracer("own").span("outer");
+        auto inner = own.tracer("own").span("inner", parent(outer.context()));
+        EXPECT(outer.context().trace_id_hex() == "aa000000000000000000000000000001");
+        EXPECT(outer.context().flags() == 1);
+        EXPECT(inner.context().span_id_hex() == "bb00000000000002");
+        const auto before = static_cast<std::uint32_t>(std::time(nullptr));
+        const TracerProvider xray{Settings{}.ids(xray_ids())};
+        auto root = xray.tracer("xray").span("root");
+        auto child = xray.tracer("xray").span("child", parent(root.context()));
+        const auto seconds = static_cast<std::uint32_t>(
+            std::stoul(root.context().trace_id_hex().substr(0, 8), nullptr, 16));
+        EXPECT(seconds >= before && seconds <= before + 60);
+        EXPECT(root.context().flags() == 3);
+        EXPECT(child.context().trace_id_hex() == root.context().trace_id_hex());
+        EXPECT(child.context().span_id_hex() != root.context().span_id_hex());
+        auto next = xray.tracer("xray").span("next");
+        EXPECT(next.context().trace_id_hex().substr(8) != root.context().trace_id_hex().substr(8));
+        EXPECT(hook_failures() == 0);
+    });
+    check_balance(rings);
+    CHECK(rings.span("inner").trace_id == "aa000000000000000000000000000001");
+    CHECK(rings.span("inner").parent_id == "bb00000000000001");
+    CHECK(rings.span("child").parent_id == rings.span("root").span_id);
+    CHECK(rings.begun == 5);
+}
+
+TEST_CASE("what hooks throw is counted and goes no further") {
+    const RingDirectory directory;
+    const Child child = run_child(directory.path(), [] {
+        const TracerProvider provider{Settings{}
+                                          .sampler(std::make_shared<OwnSampler>())
+                                          .processor(std::make_shared<Throwing>())};
+        errno = 5;
+        {
+            auto span = provider.tracer("test").span("fine");
+            EXPECT(span.recording());
+        }
+        EXPECT(errno == 5);
+        EXPECT(hook_failures() == 3);
+        EXPECT(!provider.tracer("test").span("throws").recording());
+        EXPECT(!provider.force_flush(0ns));
+        EXPECT(hook_failures() == 5);
+    });
+    child.clean();
+    CHECK(child.said("on_start() failed: start"));
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.span("fine").status == 0);
+    CHECK(rings.unsampled == 1);
+    CHECK(rings.counted(shm::ProcessCounter::hook_failures) == 5);
+}
+
+TEST_CASE("a processor that records is not called for its own spans") {
+    const Rings rings = in_child([] {
+        auto processor = std::make_shared<Recording>();
+        auto memory = std::make_shared<InMemoryExporter>();
+        const TracerProvider provider{Settings{}.processor(processor).processor(memory)};
+        const TracerProvider other{Settings{}.processor(memory)};
+        processor->own = provider.tracer("own");
+        processor->other = other.tracer("other");
+        provider.tracer("test").span("work").end();
+        EXPECT(processor->calls == 2);
+        EXPECT(memory->spans().size() == 3);  // "beside" twice, "work".
+    });
+    check_balance(rings);
+    CHECK(rings.begun == 5);
+    CHECK(has(rings, "in on_start"));
+    CHECK(has(rings, "in on_end"));
+    CHECK(has(rings, "work"));
+}
+
+TEST_CASE("hooks see spans without a ring directory, and nothing is lost by that") {
+    run_child("/nonexistent/rings", [] {
+        auto sampler = std::make_shared<OwnSampler>();
+        auto memory = std::make_shared<InMemoryExporter>();
+        const TracerProvider provider{Settings{}.sampler(sampler).processor(memory)};
+        const Tracer tracer = provider.tracer("test");
+        {
+            auto outer = tracer.scope("outer");
+            EXPECT(outer.recording());
+            EXPECT(outer.context().sampled());
+            auto inner = tracer.span("inner", {{"a", 1}});
+            for (int i = 0; i < 100; ++i)
+                inner.set("key " + std::to_string(i), std::string(1000, 'x'));
+            auto moved = std::move(inner);
+            EXPECT(!tracer.span("dropped", {{"decide", "drop"}}).recording());
+        }
+        const std::vector<RecordedSpan> spans = memory->spans();
+        EXPECT(spans.size() == 2);
+        EXPECT(spans[0].name == "inner" && spans[0].attributes.size() == 103);
+        EXPECT(spans[0].parent.span_id_hex() == spans[1].context.span_id_hex());
+        EXPECT(spans_dropped() == 0);
+        EXPECT(provider.force_flush(0ns));
+        // Beside it, spans of a provider without hooks are as before.
+        EXPECT(!oteld::tracer("global").span("nowhere").recording());
+    }).clean();
+}
+
+TEST_CASE("a provider with hooks costs its own spans only, and providers change places") {
+    const Rings rings = in_child([] {
+        const Tracer tracer = oteld::tracer("test");
+        tracer.span("before").end();
+        auto notes = std::make_shared<Notes>();
+        const TracerProvider hooked{Settings{}.service("hooked").processor(notes)};
+        const TracerProvider plain{Settings{}.service("plain")};
+        hooked.make_global();
+        auto across = tracer.span("across");
+        plain.make_global();
+        tracer.span("plain").end();
+        across.end();  // To the processor that saw it start.
+        EXPECT(notes->calls.size() == 3);
+        hooked.make_global();
+        tracer.span("again").end();
+        EXPECT(notes->calls.size() == 6);
+        EXPECT(detail::find_value(notes->spans[1].resource, "service.name") == "hooked");
+    });
+    check_balance(rings);
+    CHECK(rings.resource_of(rings.span("plain")).at("service.name") == "\"plain\"");
+    CHECK(rings.resource_of(rings.span("renamed across")).at("service.name") == "\"hooked\"");
+    CHECK(rings.resource_of(rings.span("renamed again")).at("service.name") == "\"hooked\"");
+    CHECK(rings.resource_of(rings.span("before")).at("service.name").find("unknown") !=
+          std::string::npos);
+}
+
+TEST_CASE("hooks see spans of the C interface, and spans that end on another thread") {
+    const Rings rings = in_child([] {
+        auto notes = std::make_shared<Notes>();
+        const TracerProvider provider{
+            Settings{}.sampler(std::make_shared<OwnSampler>()).processor(notes)};
+        provider.make_global();
+        const oteld_tracer c = oteld_get_tracer(OTELD_STR("c"), OTELD_STR(""), OTELD_STR(""));
+        const oteld_attribute drop = {OTELD_STR("decide"), {OTELD_STRING, {}}};
+        oteld_attribute attributes[] = {drop};
+        attributes[0].value.as.string = OTELD_STR("drop");
+        oteld_start options{};
+        options.attributes = attributes, options.attribute_count = 1;
+        oteld_span dropped{}, span{};
+        oteld_span_start(&dropped, c, OTELD_STR("dropped"), &options);
+        EXPECT(!oteld_span_recording(&dropped));
+        oteld_span_end(&dropped, 0);
+        oteld_span_start(&span, c, OTELD_STR("c span"), nullptr);
+        EXPECT(oteld_span_recording(&span));
+        EXPECT((oteld_span_context(&span).flags & 1) == 1);
+        oteld_span_end(&span, 0);
+        auto wandering = oteld::tracer("test").span("wandering");
+        std::thread([&] { wandering.set("there", 1).end(); }).join();
+        EXPECT(notes->spans.size() == 2);
+        EXPECT(notes->spans[1]["there"] == 1);
+    });
+    check_balance(rings);
+    CHECK(rings.span("renamed c span").status == 0);
+    CHECK(rings.span("renamed wandering").at("there") == "1");
+    CHECK(rings.unsampled == 1);
+}
+
+TEST_CASE("a sampled span that finds no lane is seen by its processors, and counted as dropped") {
+    const RingDirectory directory;
+    run_child(directory.path(), [] {
+        auto memory = std::make_shared<InMemoryExporter>();
+        const TracerProvider provider{Settings{}
+                                          .lanes(1)
+                                          .growth(false)
+                                          .sampler(std::make_shared<OwnSampler>())
+                                          .processor(memory)};
+        const Tracer tracer = provider.tracer("test");
+        tracer.span("here").end();
+        std::thread([&] {
+            tracer.span("there").end();
+            EXPECT(!tracer.span("dropped", {{"decide", "drop"}}).recording());
+            EXPECT(tracer.span("only", {{"decide", "only"}}).recording());
+        }).join();
+        EXPECT(memory->spans().size() == 2);
+        EXPECT(spans_without_lane() == 1);
+    }).clean();
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.spans.size() == 1);
+    CHECK(rings.begun == 2);
+}
+
+TEST_CASE("a library of before there were hooks publishes its start itself") {
+    const Rings rings = in_child([] {
+        auto notes = std::make_shared<Notes>();
+        const TracerProvider provider{
+            Settings{}.sampler(std::make_shared<OwnSampler>()).processor(notes)};
+        const abi::Table& table = *abi::client();
+        const abi::ScopeInfo info{"old", 3, "", 0, "", 0, nullptr, 0, nullptr};
+        provider.make_global();
+        const void* scope = table.scope(&info);
+        for (const char* decide : {"keep", "drop"}) {
+            abi::Span span;
+            std::uint8_t* at = table.start(&span, scope, nullptr, 0, 0);
+            abi::publish(span, detail::put_name(span, at, "old"));
+            detail::set_one(span, "decide", decide);
+            table.end(&span, 0);
+            EXPECT(span.record == nullptr);
+        }
+        EXPECT(notes->spans.size() == 1);
+    });
+    check_balance(rings);
+    CHECK(rings.spans.size() == 1);
+    CHECK(rings.unsampled == 1);
+}
+
+TEST_CASE("a span with hooks that a handler ends inside the client is dropped and counted") {
+    const Rings rings = in_child([] {
+        static Span held[2048];
+        static std::atomic<int> next{0};
+        const TracerProvider provider{Settings{}.sampler(std::make_shared<OwnSampler>())};
+        const Tracer hooked = provider.tracer("hooked");
+        for (int i = 0; i < 2048; ++i)
+            held[i] = hooked.span("held", {{"decide", i % 2 == 0 ? "only" : "keep"}});
+        struct sigaction action {};
+        action.sa_handler = [](int) {
+            const int i = next.fetch_add(1);
+            if (i < 2048) held[i].end();
+        };
+        EXPECT(sigaction(SIGALRM, &action, nullptr) == 0);
+        const itimerval storm{{0, 20}, {0, 20}};
+        EXPECT(setitimer(ITIMER_REAL, &storm, nullptr) == 0);
+        const Tracer plain = oteld::tracer("plain");
+        while (next < 2048) (void)plain.span("s");
+        const itimerval calm{};
+        EXPECT(setitimer(ITIMER_REAL, &calm, nullptr) == 0);
+        (void)plain.span("after");
+    });
+    CHECK(rings.malformed == 0);
+    CHECK(rings.unsampled == 1024);
+    CHECK(rings.open.empty());
+    CHECK(rings.begun == rings.ended + rings.dropped());
+}
+
+TEST_CASE("a hook may end the span that starts, and fork") {
+    class Ending : public SpanProcessor {
+    public:
+        void on_start(Span& span, const SpanContext&) override {
+            if (ReadableSpan(span).name() == "over") span.end();
+        }
+        void on_end(const ReadableSpan& span) override { ends += span.name() == "over" ? 10 : 1; }
+        int ends = 0;
+    };
+    const Rings rings = in_child([] {
+        auto ending = std::make_shared<Ending>();
+        const TracerProvider provider{Settings{}.processor(ending)};
+        auto over = provider.tracer("test").span("over");
+        EXPECT(!over.recording());
+        auto inherited = provider.tracer("test").span("inherited");
+        const pid_t pid = ::fork();
+        if (pid == 0) {
+            EXPECT(!inherited.recording());
+            inherited.end();
+            provider.tracer("test").span("of the child").end();
+            ::_exit(ending->ends == 1 ? 0 : 1);
+        }
+        int status = 0;
+        EXPECT(::waitpid(pid, &status, 0) == pid && status == 0);
+        inherited.end();
+        EXPECT(ending->ends == 1);
+    });
+    check_balance(rings);
+    CHECK(rings.spans.size() == 3);
+    CHECK(has(rings, "over"));
+    CHECK(has(rings, "of the child"));
+}
+
+TEST_CASE("OTEL_SDK_DISABLED turns hooks off, the environment's sampler and limits hold") {
+    run_child("/nonexistent/rings",
+              [] {
+                  auto memory = std::make_shared<InMemoryExporter>();
+                  const TracerProvider provider{Settings{}.processor(memory)};
+                  EXPECT(!provider.tracer("test").span("s").recording());
+                  EXPECT(memory->spans().empty());
+              },
+              {{"OTEL_SDK_DISABLED", "true"}})
+        .clean();
+    run_child(
+        "/nonexistent/rings",
+        [] {
+            auto memory = std::make_shared<InMemoryExporter>();
+            const TracerProvider provider{Settings{}.processor(memory)};
+            EXPECT(!provider.tracer("test").span("root").recording());
+            provider.tracer("test").span("s", {{"a", 1}, {"b", 2}}, parent(remote(1))).end();
+            EXPECT(memory->spans().size() == 1);
+            EXPECT(memory->spans()[0].attributes.size() == 1);
+            EXPECT(memory->spans()[0].dropped_attributes == 1);
+        },
+        {{"OTEL_TRACES_SAMPLER", "parentbased_always_off"}, {"OTEL_ATTRIBUTE_COUNT_LIMIT", "1"}})
+        .clean();
+}
+
+TEST_CASE("many threads under one provider with hooks, counted to the span") {
+    constexpr int threads = 8;
+    constexpr int each = 500;
+    const Rings rings = in_child([] {
+        auto memory = std::make_shared<InMemoryExporter>();
+        const TracerProvider provider{
+            Settings{}.sampler(std::make_shared<OwnSampler>()).processor(memory)};
+        const Tracer tracer = provider.tracer("test");
+        std::vector<std::thread> running;
+        for (int t = 0; t < threads; ++t)
+            running.emplace_back([&] {
+                for (int i = 0; i < each; ++i) {
+                    const char* decide = i % 3 == 0 ? "drop" : i % 3 == 1 ? "only" : "keep";
+                    auto span = tracer.scope("s", {{"decide", decide}});
+                }
+            });
+        for (std::thread& one : running) one.join();
+        EXPECT(memory->spans().size() == threads * (each / 3));
+    });
+    check_balance(rings);
+    CHECK(rings.begun == threads * (each / 3));
+    CHECK(rings.unsampled == threads * (each - each / 3));
+    CHECK(rings.heap_spans == 0);
+}
+
+}  // namespace oteld::test
