@@ -377,7 +377,7 @@ const Provider* provider_of(const Scope& scope) noexcept {
 
 // X-Ray: the seconds since 1970 in front, 96 random bits behind.
 void put_xray_time(Identity& own) noexcept {
-    const auto seconds = static_cast<std::uint32_t>(clock_ns(CLOCK_REALTIME) / 1000000000U);
+    const auto seconds = static_cast<std::uint32_t>(clock_ns(CLOCK_REALTIME_COARSE) / 1000000000U);
     own.trace_first = (own.trace_first & ~0xFFFFFFFFULL) | __builtin_bswap32(seconds);
 }
 

@@ -31,24 +31,21 @@ struct RecordedValue {
 
     std::variant<None, bool, std::int64_t, double, std::string, Bytes, Array, Map> is;
 
-    RecordedValue() = default;
+    // Defined below, where a RecordedAttribute is complete.
+    inline RecordedValue();
+    inline RecordedValue(const RecordedValue&);
+    inline RecordedValue(RecordedValue&&) noexcept;
+    inline RecordedValue& operator=(const RecordedValue&);
+    inline RecordedValue& operator=(RecordedValue&&) noexcept;
+    inline ~RecordedValue();
     template <class T, std::enable_if_t<std::is_arithmetic_v<T>, int> = 0>
-    RecordedValue(T value) {  // NOLINT(google-explicit-constructor)
-        if constexpr (std::is_same_v<T, bool>)
-            is = value;
-        else if constexpr (std::is_floating_point_v<T>)
-            is = static_cast<double>(value);
-        else
-            is = static_cast<std::int64_t>(value);
-    }
-    RecordedValue(const char* text)
-        : is(std::string(text)) {}                            // NOLINT(google-explicit-constructor)
-    RecordedValue(std::string text) : is(std::move(text)) {}  // NOLINT(google-explicit-constructor)
-    RecordedValue(std::string_view text)                      // NOLINT(google-explicit-constructor)
-        : is(std::string(text)) {}
-    inline RecordedValue(Bytes bytes);  // NOLINT(google-explicit-constructor)
-    inline RecordedValue(Array array);  // NOLINT(google-explicit-constructor)
-    inline RecordedValue(Map map);      // NOLINT(google-explicit-constructor)
+    inline RecordedValue(T value);                // NOLINT(google-explicit-constructor)
+    inline RecordedValue(const char* text);       // NOLINT(google-explicit-constructor)
+    inline RecordedValue(std::string text);       // NOLINT(google-explicit-constructor)
+    inline RecordedValue(std::string_view text);  // NOLINT(google-explicit-constructor)
+    inline RecordedValue(Bytes bytes);            // NOLINT(google-explicit-constructor)
+    inline RecordedValue(Array array);            // NOLINT(google-explicit-constructor)
+    inline RecordedValue(Map map);                // NOLINT(google-explicit-constructor)
 
     // 42, 1.5, true, text without quotes, bytes as hex, [1,"a"], {"key":1}; nothing of none.
     [[nodiscard]] __attribute__((visibility("default"))) std::string text() const;
@@ -68,6 +65,24 @@ struct RecordedAttribute {
 };
 using RecordedAttributes = std::vector<RecordedAttribute>;
 
+template <class T, std::enable_if_t<std::is_arithmetic_v<T>, int>>
+RecordedValue::RecordedValue(T value) {
+    if constexpr (std::is_same_v<T, bool>)
+        is = value;
+    else if constexpr (std::is_floating_point_v<T>)
+        is = static_cast<double>(value);
+    else
+        is = static_cast<std::int64_t>(value);
+}
+inline RecordedValue::RecordedValue() = default;
+inline RecordedValue::RecordedValue(const RecordedValue&) = default;
+inline RecordedValue::RecordedValue(RecordedValue&&) noexcept = default;
+inline RecordedValue& RecordedValue::operator=(const RecordedValue&) = default;
+inline RecordedValue& RecordedValue::operator=(RecordedValue&&) noexcept = default;
+inline RecordedValue::~RecordedValue() = default;
+inline RecordedValue::RecordedValue(const char* text) : is(std::string(text)) {}
+inline RecordedValue::RecordedValue(std::string text) : is(std::move(text)) {}
+inline RecordedValue::RecordedValue(std::string_view text) : is(std::string(text)) {}
 inline RecordedValue::RecordedValue(Bytes bytes) : is(std::move(bytes)) {}
 inline RecordedValue::RecordedValue(Array array) : is(std::move(array)) {}
 inline RecordedValue::RecordedValue(Map map) : is(std::move(map)) {}

@@ -46,8 +46,10 @@ inline std::string current_message() {
 // Records the exception that is being handled, and ends the span: unwinding would describe it less
 // well.
 [[gnu::noinline, gnu::cold]] inline void fail_and_end(ScopedSpan& span) noexcept {
-    if (span.recording()) {
-        const TypeName type(__cxxabiv1::__cxa_current_exception_type());
+    // None: it is not of C++. The thread is cancelled, nearly always, and nothing went wrong here.
+    const std::type_info* thrown = __cxxabiv1::__cxa_current_exception_type();
+    if (span.recording() && thrown != nullptr) {
+        const TypeName type(thrown);
         try {
             const std::string message = current_message();
             char trace[4096];
@@ -100,10 +102,6 @@ decltype(auto) Tracer::traced(std::string_view name, Function&& f, Arguments&&..
 #if defined(__cpp_exceptions)
     try {
         return detail::call(std::forward<Function>(f), std::forward<Arguments>(arguments)...);
-#if defined(__GLIBCXX__)
-    } catch (__cxxabiv1::__forced_unwind&) {  // The thread is cancelled: nothing went wrong here.
-        throw;
-#endif
     } catch (...) {
         detail::fail_and_end(span);
         throw;
@@ -124,8 +122,8 @@ decltype(auto) traced(std::string_view name, Function&& f, Arguments&&... argume
 template <class Function>
 class TracedFunction {
 public:
-    TracedFunction(const Tracer& tracer, std::string name, Function f)
-        : tracer_(tracer), name_(std::move(name)), function_(std::move(f)) {}
+    TracedFunction(const Tracer& with, std::string name, Function f)
+        : tracer_(with), name_(std::move(name)), function_(std::move(f)) {}
 
     template <class... Arguments>
     std::invoke_result_t<Function&, Arguments...> operator()(Arguments&&... arguments) & {
@@ -148,9 +146,9 @@ private:
 };
 
 template <class Function>
-TracedFunction<std::decay_t<Function>> traced_function(const Tracer& tracer, std::string name,
+TracedFunction<std::decay_t<Function>> traced_function(const Tracer& with, std::string name,
                                                        Function&& f) {
-    return {tracer, std::move(name), std::forward<Function>(f)};
+    return {with, std::move(name), std::forward<Function>(f)};
 }
 template <class Function>
 TracedFunction<std::decay_t<Function>> traced_function(std::string name, Function&& f) {
@@ -198,11 +196,10 @@ struct Place {
     int line;
 };
 
-inline ScopedSpan span_at(const Tracer& tracer, const Place& place, std::string_view name) {
-    return tracer.scope(name.empty() ? place.function : name,
-                        {{"code.function.name", place.function},
-                         {"code.file.path", place.file},
-                         {"code.line.number", place.line}});
+inline ScopedSpan span_at(const Tracer& with, const Place& place, std::string_view name) {
+    return with.scope(name.empty() ? place.function : name, {{"code.function.name", place.function},
+                                                             {"code.file.path", place.file},
+                                                             {"code.line.number", place.line}});
 }
 
 }  // namespace detail
