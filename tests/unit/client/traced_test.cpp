@@ -119,12 +119,12 @@ TEST_CASE("an exception is recorded with type, message and stack trace, sets ERR
 
 TEST_CASE("each traced call that an exception leaves records it; the context is as before") {
     const Rings rings = in_child([] {
-        const SpanContext before = current();
+        const SpanContext before = current_span();
         try {
             traced("outer", [] { traced("inner", [] { throw OwnError("deep"); }); });
         } catch (const OwnError&) {
         }
-        EXPECT(current().span_id_hex() == before.span_id_hex());
+        EXPECT(current_span().span_id_hex() == before.span_id_hex());
     });
     check_balance(rings);
     CHECK(of_exception(rings.span("inner"), "exception.message") == "\"deep\"");
