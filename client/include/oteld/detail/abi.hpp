@@ -120,6 +120,15 @@ struct FullContext {
 };
 static_assert(sizeof(FullContext) == 48);
 
+// A stack of contexts apart from the threads' own: that of a coroutine, with which it goes from
+// thread to thread. The scopes on it hold what is below the innermost context, as on a thread.
+struct Stack {
+    FullContext context;  // Its innermost; while it is on a thread, what was current there before.
+    std::uint32_t own;    // Its number; not 0.
+    std::uint32_t held;   // The number of the stack whose context is held: `own`, or the one below.
+};
+static_assert(sizeof(Stack) == 56);
+
 struct Limits {  // Per provider; constant while a span lives.
     std::uint32_t attributes = 128;
     std::uint32_t value_length = UINT32_MAX;  // Characters of a string, bytes of a byte string.
@@ -199,6 +208,9 @@ struct Table {
     // others are set.
     std::uint64_t (*propagators)() noexcept;
     void (*set_propagators)(std::uint64_t packed) noexcept;
+    // Puts a stack on this thread, or takes it off again. False: it is to be taken off, and is not
+    // what is on this thread; counted as misuse, and nothing changes.
+    bool (*exchange_stack)(Stack* stack) noexcept;
 };
 
 }  // namespace oteld::abi
