@@ -113,7 +113,9 @@ struct Thread {
     Lane* lane = nullptr;
     volatile std::uint32_t inside =
         0;  // 1 while the thread is in the client: a signal handler must not enter.
-    std::uint32_t reserved = 0;
+    // Which stack of contexts is on this thread, less the number of its own (table.cpp): 0 but
+    // while a coroutine runs.
+    std::uint32_t stack = 0;
     volatile std::uint32_t reentered = 0;  // Spans that a signal handler wanted to start meanwhile.
     volatile std::uint32_t reentered_ends = 0;
     abi::FullContext current{};

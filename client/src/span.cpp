@@ -712,10 +712,10 @@ void end(abi::Span* span, std::uint64_t end_unix_ns) noexcept {
     shm::SlotControl* control = control_of(span->record);
     const std::size_t used = content_bytes(*span);
     const std::uint64_t bytes = (used + 7) & ~7ULL;
-    std::uint8_t* to = lane->writer.claim(bytes);
-    if (__builtin_expect(lane != thread.lane || to == nullptr || span->slot == heap_slot ||
-                             described_or_watched(*span) != 0 || any_dropped(*control) ||
-                             attention(*lane) != 0,
+    std::uint8_t* to = nullptr;
+    if (__builtin_expect(lane != thread.lane || (to = lane->writer.claim(bytes)) == nullptr ||
+                             span->slot == heap_slot || described_or_watched(*span) != 0 ||
+                             any_dropped(*control) || attention(*lane) != 0,
                          0)) {
         std::atomic_signal_fence(std::memory_order_seq_cst);
         thread.inside = 0;

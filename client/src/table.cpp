@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <utility>
 
 namespace oteld::sdk {
 
@@ -91,14 +92,18 @@ void put(void* context, ContextWord word, std::uint64_t value) noexcept {
 }
 
 // What attach() writes into the reserved bytes of a context, behind flags and remote: its place in
-// its thread's stack of contexts. 32 bits of the address of its Thread, then 16 bits of depth.
+// the stack of contexts. 32 bits that say which stack, then 16 bits of depth. A thread's own stack
+// is the address of its Thread; a coroutine's is one of its own, whichever thread it runs on.
 constexpr std::uint64_t flags_mask = 0xFFFF;
-constexpr unsigned thread_shift = 16;
+constexpr unsigned stack_shift = 16;
 constexpr unsigned depth_shift = 48;
 
+std::uint32_t own_stack(const Thread& thread) noexcept {
+    return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&thread) >> 4);
+}
 std::uint64_t place(const Thread& thread, std::uint64_t depth) noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(&thread) >> 4;
-    return (address & 0xFFFFFFFFU) << thread_shift | depth << depth_shift;
+    const std::uint32_t stack = own_stack(thread) + thread.stack;
+    return std::uint64_t{stack} << stack_shift | depth << depth_shift;
 }
 
 [[gnu::always_inline]] inline void push(Thread& thread, const abi::Context& span,
@@ -159,6 +164,21 @@ void detach(const abi::Context* attached, abi::FullContext* previous) noexcept {
     abi::release(unused_values);
 }
 
+bool exchange_stack(abi::Stack* stack) noexcept {
+    Thread& thread = this_thread;
+    const std::uint32_t running = own_stack(thread) + thread.stack;
+    const bool leaving = stack->held != stack->own;
+    if (leaving && running != stack->own) {
+        if (Process* process = this_process()) process->count(shm::ProcessCounter::misuses);
+        return false;
+    }
+    const Inside inside(thread, thread.inside);
+    thread.stack = stack->held - own_stack(thread);
+    stack->held = leaving ? stack->own : running;
+    std::swap(thread.current, stack->context);
+    return true;
+}
+
 std::uint64_t table_now() noexcept { return now(); }
 
 constexpr abi::Table table{sizeof(abi::Table),
@@ -176,7 +196,8 @@ constexpr abi::Table table{sizeof(abi::Table),
                            propagators,
                            set_propagators,
                            stack_trace,
-                           hooked_start};
+                           hooked_start,
+                           exchange_stack};
 
 }  // namespace
 

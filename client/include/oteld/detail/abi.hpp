@@ -120,6 +120,15 @@ struct FullContext {
 };
 static_assert(sizeof(FullContext) == 48);
 
+// A stack of contexts apart from the threads' own: that of a coroutine, with which it goes from
+// thread to thread. The scopes on it hold what is below the innermost context, as on a thread.
+struct Stack {
+    FullContext context;  // Its innermost; while it is on a thread, what was current there before.
+    std::uint32_t own;    // Its number; not 0.
+    std::uint32_t held;   // The number of the stack whose context is held: `own`, or the one below.
+};
+static_assert(sizeof(Stack) == 56);
+
 struct Limits {  // Per provider; constant while a span lives.
     std::uint32_t attributes = 128;
     std::uint32_t value_length = UINT32_MAX;  // Characters of a string, bytes of a byte string.
@@ -208,6 +217,9 @@ struct Table {
     // Instead of the first publish() of a span that start() marked as watched, with its content up
     // to `at`: sampler and processors of the program's own see it. It may record nothing then.
     void (*started)(Span* span, std::uint8_t* at) noexcept;
+    // Puts a stack on this thread, or takes it off again. False: it is to be taken off, and is not
+    // what is on this thread; counted as misuse, and nothing changes.
+    bool (*exchange_stack)(Stack* stack) noexcept;
 };
 
 }  // namespace oteld::abi

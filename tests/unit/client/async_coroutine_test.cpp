@@ -1,0 +1,450 @@
+// The context across co_await, in a task type and a generator such as users write: resumed
+// elsewhere, nested, in parallel, destroyed while suspended.
+#include "ring_fixture.hpp"
+
+#include "oteld/api.hpp"
+#include "oteld/coroutine.hpp"
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace oteld::test {
+namespace {
+
+const ContextKey<int> number_key{"number"};
+
+int number() {
+    const Context context = current();
+    const int* found = context.get(number_key);
+    return found == nullptr ? -1 : *found;
+}
+Tracer test_tracer() { return tracer("test"); }
+bool nothing_current() { return !current_span().valid() && number() == -1; }
+bool is_current(const Span& span) {
+    return current_span().span_id_hex() == span.context().span_id_hex();
+}
+
+// A lazy task, as small as they get.
+template <class T>
+class Task {
+public:
+    struct promise_type : ContextPromise {
+        Task get_return_object() {
+            return Task(std::coroutine_handle<promise_type>::from_promise(*this));
+        }
+        auto initial_suspend() { return starting(std::suspend_always{}); }
+        struct ResumeWaiting {
+            [[nodiscard]] bool await_ready() const noexcept { return false; }
+            std::coroutine_handle<> await_suspend(
+                std::coroutine_handle<promise_type> ended) noexcept {
+                if (ended.promise().waiting) return ended.promise().waiting;
+                return std::noop_coroutine();
+            }
+            void await_resume() noexcept {}
+        };
+        auto final_suspend() noexcept { return finishing(ResumeWaiting{}); }
+        void unhandled_exception() { exception = std::current_exception(); }
+        void return_value(T given) { value = std::move(given); }
+
+        std::optional<T> value;
+        std::exception_ptr exception;
+        std::coroutine_handle<> waiting;
+    };
+
+    Task(Task&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    ~Task() {
+        if (handle_) handle_.destroy();
+    }
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<> waiting) {
+        handle_.promise().waiting = waiting;
+        handle_.promise().inherit();
+        return handle_;
+    }
+    T await_resume() {
+        if (handle_.promise().exception) std::rethrow_exception(handle_.promise().exception);
+        return std::move(*handle_.promise().value);
+    }
+    // For the tests, which drive it by hand.
+    void resume() { handle_.resume(); }
+    [[nodiscard]] bool done() const { return handle_.done(); }
+    T result() { return await_resume(); }
+
+private:
+    explicit Task(std::coroutine_handle<promise_type> handle) : handle_(handle) {}
+    std::coroutine_handle<promise_type> handle_;
+};
+
+// Where a coroutine waits to be resumed by the test.
+struct Gate {
+    std::coroutine_handle<> waiting;
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> handle) noexcept { waiting = handle; }
+    void await_resume() const noexcept {}
+    void open() { std::exchange(waiting, nullptr).resume(); }
+};
+
+// Each is stored by the one before it, so joining them in order is safe.
+struct Threads {
+    std::thread all[100];
+    int count = 0;
+    void join() {
+        for (int i = 0; i < count; ++i) all[i].join();
+    }
+};
+
+// Resumes on a fresh thread, which may be done before await_suspend() returns.
+struct NewThread {
+    Threads& threads;
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> handle) {
+        std::thread& slot = threads.all[threads.count++];
+        slot = std::thread([handle] {
+            auto mine = test_tracer().scope("thread's own", root);
+            handle.resume();
+            EXPECT(is_current(mine));
+        });
+    }
+    void await_resume() const noexcept {}
+};
+
+struct Generator {
+    struct promise_type : ContextPromise {
+        Generator get_return_object() {
+            return {std::coroutine_handle<promise_type>::from_promise(*this)};
+        }
+        auto initial_suspend() { return starting(std::suspend_always{}); }
+        auto final_suspend() noexcept { return finishing(std::suspend_always{}); }
+        auto yield_value(int) { return following(std::suspend_always{}); }
+        void return_void() noexcept {}
+        void unhandled_exception() noexcept { std::terminate(); }
+    };
+    std::coroutine_handle<promise_type> handle;
+};
+
+void check_clean(const Rings& rings) {
+    check_balance(rings);
+    CHECK(rings.counted(shm::ProcessCounter::misuses) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("a scope alive across a suspension is current in the coroutine, and only there") {
+    const Rings rings = in_child([] {
+        Gate gate;
+        auto task = [](Gate& g) -> Task<int> {
+            auto span = test_tracer().scope("kept");
+            const auto values = attach(current().with(number_key, 1));
+            co_await g;
+            EXPECT(is_current(span) && number() == 1);
+            (void)test_tracer().span("child");
+            co_await g;
+            EXPECT(is_current(span));
+            co_return 5;
+        }(gate);
+        task.resume();
+        EXPECT(nothing_current());
+        {
+            auto other = test_tracer().scope("other");
+            gate.open();
+            EXPECT(is_current(other));
+        }
+        gate.open();
+        EXPECT(nothing_current());
+        EXPECT(task.done() && task.result() == 5);
+    });
+    check_clean(rings);
+    CHECK(rings.span("child").parent_id == rings.span("kept").span_id);
+    CHECK(rings.span("kept").parent_id.empty());
+}
+
+TEST_CASE("a coroutine takes its scopes to whichever thread resumes it") {
+    const Rings rings = in_child([] {
+        Threads threads;
+        std::atomic<bool> done{false};
+        auto task = [](Threads& all, std::atomic<bool>& d) -> Task<int> {
+            auto span = test_tracer().scope("hopping");
+            const auto values = attach(current().with(number_key, 2));
+            for (int i = 0; i < 100; ++i) {
+                auto step = test_tracer().scope("step");
+                co_await NewThread{all};
+                EXPECT(is_current(step) && number() == 2);
+                (void)test_tracer().span("leaf");
+            }
+            EXPECT(is_current(span));
+            d.store(true, std::memory_order_release);
+            co_return 0;
+        }(threads, done);
+        task.resume();
+        wait_until([&] { return done.load(std::memory_order_acquire); });
+        threads.join();
+        EXPECT(nothing_current());
+        EXPECT(task.done());
+    });
+    check_clean(rings);
+    for (const ReadSpan& span : rings.spans) {
+        if (span.name == "step") CHECK(span.parent_id == rings.span("hopping").span_id);
+        if (span.name == "leaf") CHECK(span.trace_id == rings.span("hopping").trace_id);
+        if (span.name == "thread's own") CHECK(span.parent_id.empty());
+    }
+}
+
+TEST_CASE("nested tasks are children, see values, and give the caller's context back") {
+    const Rings rings = in_child([] {
+        Gate gate;
+        const auto inner = [](Gate& g) -> Task<int> {
+            auto span = test_tracer().scope("inner");
+            co_await g;
+            EXPECT(is_current(span));
+            co_return number();
+        };
+        auto outer = [](auto make, Gate& g) -> Task<int> {
+            auto task = make(g);  // Before the span: what counts is where it is awaited.
+            auto span = test_tracer().scope("outer");
+            const auto values = attach(current().with(number_key, 3));
+            const int result = co_await std::move(task);
+            EXPECT(is_current(span) && number() == 3);
+            co_return result;
+        }(inner, gate);
+        outer.resume();
+        EXPECT(nothing_current());
+        std::thread([&] { gate.open(); }).join();
+        EXPECT(outer.done() && outer.result() == 3);
+    });
+    check_clean(rings);
+    CHECK(rings.span("inner").parent_id == rings.span("outer").span_id);
+}
+
+TEST_CASE("a coroutine begins with the context of its call when nobody awaits it") {
+    const Rings rings = in_child([] {
+        auto parent = std::make_unique<ScopedSpan>(test_tracer().scope("parent"));
+        auto task = []() -> Task<int> {
+            auto span = test_tracer().scope("detached");
+            co_return 0;
+        }();
+        parent.reset();
+        std::thread([&] { task.resume(); }).join();  // It outlives its parent.
+    });
+    check_clean(rings);
+    CHECK(rings.span("detached").parent_id == rings.span("parent").span_id);
+}
+
+TEST_CASE("coroutines that take turns on one thread do not see each other's scopes") {
+    const Rings rings = in_child([] {
+        Gate gates[3];
+        const auto branch = [](Gate& gate, int i) -> Task<int> {
+            auto span = test_tracer().scope("branch", {{"i", i}});
+            for (int n = 0; n < 4; ++n) {
+                auto step = test_tracer().scope("step", {{"of", i}});
+                co_await gate;
+                EXPECT(is_current(step));
+            }
+            EXPECT(is_current(span));
+            co_return i;
+        };
+        auto parent = test_tracer().scope("parent");
+        std::vector<Task<int>> tasks;
+        for (int i = 0; i < 3; ++i) tasks.push_back(branch(gates[i], i));
+        for (Task<int>& task : tasks) task.resume();
+        for (int n = 0; n < 4; ++n) {
+            for (const int i : {1, 0, 2}) {
+                gates[i].open();
+                EXPECT(is_current(parent));
+            }
+        }
+        for (Task<int>& task : tasks) EXPECT(task.done());
+    });
+    check_clean(rings);
+    std::string of[3];
+    for (const ReadSpan& span : rings.spans) {
+        if (span.name != "branch") continue;
+        CHECK(span.parent_id == rings.span("parent").span_id);
+        of[std::stoi(span.at("i"))] = span.span_id;
+    }
+    for (const ReadSpan& span : rings.spans) {
+        if (span.name == "step") CHECK(span.parent_id == of[std::stoi(span.at("of"))]);
+    }
+}
+
+TEST_CASE("destroyed while suspended: its scopes end in its own context, on any thread") {
+    for (const bool elsewhere : {false, true}) {
+        const Rings rings = in_child([elsewhere] {
+            Gate gate;
+            struct Cleanup {
+                ~Cleanup() {
+                    EXPECT(number() == 4);
+                    (void)test_tracer().span("cleaned up");
+                }
+            };
+            const auto inner = [](Gate& g) -> Task<int> {
+                auto span = test_tracer().scope("cancelled");
+                const auto values = attach(current().with(number_key, 4));
+                const Cleanup cleanup;
+                co_await g;
+                EXPECT(false);
+                co_return 0;
+            };
+            std::optional<Task<int>> task([](auto make, Gate& g) -> Task<int> {
+                auto span = test_tracer().scope("outer");
+                co_return co_await make(g);
+            }(inner, gate));
+            task->resume();
+            const auto destroy = [&] {
+                auto mine = test_tracer().scope("mine", root);
+                task.reset();
+                EXPECT(is_current(mine) && number() == -1);
+            };
+            if (elsewhere)
+                std::thread(destroy).join();
+            else
+                destroy();
+            EXPECT(nothing_current());
+        });
+        check_clean(rings);
+        CHECK(rings.span("cleaned up").parent_id == rings.span("cancelled").span_id);
+        CHECK(rings.span("cancelled").parent_id == rings.span("outer").span_id);
+        CHECK(rings.span("mine").parent_id.empty());
+    }
+}
+
+TEST_CASE("a generator's scopes do not leak into who consumes it, also when it is left early") {
+    const Rings rings = in_child([] {
+        const auto count = []() -> Generator {
+            auto span = test_tracer().scope("generator");
+            for (int i = 0;; ++i) {
+                EXPECT(is_current(span));
+                co_yield i;
+            }
+        };
+        auto consumer = test_tracer().scope("consumer");
+        Generator generator = count();
+        for (int i = 0; i < 3; ++i) {
+            generator.handle.resume();
+            EXPECT(is_current(consumer));
+        }
+        generator.handle.destroy();
+        EXPECT(is_current(consumer));
+    });
+    check_clean(rings);
+    CHECK(rings.span("generator").parent_id == rings.span("consumer").span_id);
+}
+
+TEST_CASE("an exception goes through nested tasks, and leaves each context behind") {
+    const Rings rings = in_child([] {
+        Threads threads;
+        std::atomic<bool> done{false};
+        auto outer = [](Threads& all, std::atomic<bool>& d) -> Task<int> {
+            auto span = test_tracer().scope("outer");
+            const auto inner = [](Threads& a) -> Task<int> {
+                auto failing = test_tracer().scope("inner");
+                co_await NewThread{a};
+                throw std::runtime_error("gone");
+            };
+            bool caught = false;
+            try {
+                co_await inner(all);
+            } catch (const std::runtime_error&) {
+                caught = is_current(span);
+            }
+            EXPECT(caught);
+            d.store(true, std::memory_order_release);
+            co_return 0;
+        }(threads, done);
+        outer.resume();
+        EXPECT(nothing_current());
+        wait_until([&] { return done.load(std::memory_order_acquire); });
+        threads.join();
+    });
+    check_clean(rings);
+    CHECK(rings.span("inner").status == 2);
+    CHECK(rings.span("outer").status == 0);
+}
+
+TEST_CASE("awaiters that do not suspend, throw, or look at the context see the coroutine's") {
+    const Rings rings = in_child([] {
+        struct Changes {
+            int how;
+            [[nodiscard]] bool await_ready() const { return how == 0; }
+            [[nodiscard]] bool await_suspend(std::coroutine_handle<>) const {
+                EXPECT(number() == 6);
+                if (how == 2) throw std::runtime_error("not today");
+                return false;
+            }
+            void await_resume() const { EXPECT(number() == 6); }
+        };
+        auto task = []() -> Task<int> {
+            const auto values = attach(Context().with(number_key, 6));
+            for (const int how : {0, 1, 2}) {
+                try {
+                    co_await Changes{how};
+                    EXPECT(how != 2);
+                } catch (const std::runtime_error&) {
+                    EXPECT(how == 2);
+                }
+                EXPECT(number() == 6);
+            }
+            co_return 0;
+        }();
+        task.resume();
+        EXPECT(task.done() && nothing_current());
+    });
+    check_clean(rings);
+}
+
+TEST_CASE("traced() around a task: current inside, ends with it, records what it throws") {
+    const Rings rings = in_child([] {
+        Gate gate;
+        auto task = [](Gate& g) -> Task<int> {
+            auto span = test_tracer().scope("outer");
+            const auto load = [](Gate& inner_gate, bool fails) -> Task<int> {
+                (void)test_tracer().span(fails ? "before failing" : "loading");
+                co_await inner_gate;
+                if (fails) throw std::runtime_error("no such order");
+                co_return 8;
+            };
+            EXPECT(co_await traced(test_tracer(), "load", load(g, false)) == 8);
+            EXPECT(is_current(span));
+            bool caught = false;
+            try {
+                co_await traced(test_tracer(), "load badly", load(g, true));
+            } catch (const std::runtime_error&) {
+                caught = true;
+            }
+            EXPECT(caught && is_current(span));
+            co_await traced(test_tracer(), "wait", std::suspend_never{});
+            co_return 0;
+        }(gate);
+        task.resume();
+        EXPECT(nothing_current());
+        std::thread([&] { gate.open(); }).join();
+        gate.open();
+        EXPECT(task.done() && task.result() == 0);
+    });
+    check_clean(rings);
+    CHECK(rings.span("load").parent_id == rings.span("outer").span_id);
+    CHECK(rings.span("loading").parent_id == rings.span("load").span_id);
+    CHECK(rings.span("load").status == 0);
+    CHECK(rings.span("before failing").parent_id == rings.span("load badly").span_id);
+    CHECK(rings.span("load badly").status == 2);
+    CHECK(rings.span("load badly").description == "no such order");
+    CHECK(rings.span("load badly").events.size() == 1);
+    CHECK(rings.span("wait").parent_id == rings.span("outer").span_id);
+}
+
+TEST_CASE("a stack left on a thread that it is not on is counted, and changes nothing there") {
+    const Rings rings = in_child([] {
+        auto mine = test_tracer().scope("mine");
+        ContextStack stack{Context()};
+        std::thread([&] { stack.enter(); }).join();  // The mistake: no leave() there.
+        stack.leave();
+        EXPECT(is_current(mine));
+    });
+    check_balance(rings);
+    CHECK(rings.counted(shm::ProcessCounter::misuses) > 0);
+}
+
+}  // namespace oteld::test
