@@ -1,19 +1,19 @@
 // The context in Boost.Asio: an executor that takes it along, and handlers that do.
 //
 //     co_spawn(oteld::asio::with_context(io), session(std::move(socket)), detached);
-//     post(pool, oteld::asio::bind(job));
 //     timer.async_wait(oteld::asio::bind([](error_code) { ... }));
-//     auto body = co_await oteld::traced(tracer, "fetch", fetch(url));     //
-//     awaitable<std::string>
+//     post(pool, oteld::asio::bind(job));
+//     auto body = co_await oteld::traced(tracer, "fetch", fetch(url));  // fetch(): an `awaitable`.
 //
-// with_context(): all that runs through the executor begins with the context captured here, and
-// what an `awaitable` spawned on it makes current is current again after each co_await, on
-// whichever thread. One with_context() for each coroutine or chain of handlers: two coroutines that
-// share one (also the sides of `&&` and `||`, unless each is traced()) see each other's scopes;
-// that is counted as misuse where their scopes overlap, and functions of one that run at the same
-// time on two threads get the captured context instead. An `awaitable` that was not spawned through
-// with_context() must have no scope alive across co_await: counted as misuse; the scope then is not
-// current behind it.
+// with_context(): what runs through the executor begins with the context captured here, and what an
+// `awaitable` spawned on it makes current is current again after each co_await, on whichever
+// thread. One with_context() for each coroutine or chain of handlers: what runs through one runs
+// one after the other, as on a strand, and two coroutines that share one (also the sides of `&&`
+// and `||`, unless each is traced()) see each other's scopes, which is counted as misuse where they
+// overlap. Jobs for a pool, which may overlap, take bind() instead. An `awaitable` that was not
+// spawned through with_context() must have no scope alive across co_await: it would stay current on
+// the thread that it leaves, and is counted as misuse if it ends out of order or on another one. So
+// is one that is destroyed with its io_context while suspended. Neither harms other contexts.
 // bind(): the context of here around one handler. Its executor, allocator and other associations
 // are the handler's. It is gone before the call returns.
 //
@@ -34,7 +34,7 @@
 #include <boost/asio/query.hpp>
 #include <boost/asio/require.hpp>
 #include <boost/version.hpp>
-#if __has_include(<boost/asio/associator.hpp>)
+#if BOOST_VERSION >= 107700
 #include <boost/asio/associator.hpp>
 #endif
 #if defined(__cpp_impl_coroutine)
@@ -260,7 +260,7 @@ template <class Handler>
 
 namespace boost::asio {
 
-#if __has_include(<boost/asio/associator.hpp>)
+#if BOOST_VERSION >= 107700
 template <template <class, class> class Associator, class Handler, class Default>
 struct associator<Associator, oteld::Bound<Handler>, Default> : Associator<Handler, Default> {
     static typename Associator<Handler, Default>::type get(

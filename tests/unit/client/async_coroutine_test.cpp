@@ -5,6 +5,8 @@
 #include "oteld/api.hpp"
 #include "oteld/coroutine.hpp"
 
+#include <ucontext.h>
+
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -445,6 +447,48 @@ TEST_CASE("a stack left on a thread that it is not on is counted, and changes no
     });
     check_balance(rings);
     CHECK(rings.counted(shm::ProcessCounter::misuses) > 0);
+}
+
+namespace {
+ucontext_t fiber_context;
+ucontext_t loop_context;
+ContextStack* fiber_stack = nullptr;
+void switch_away() {
+    fiber_stack->leave();
+    ::swapcontext(&fiber_context, &loop_context);
+    fiber_stack->enter();
+}
+void fiber() {
+    fiber_stack->enter();
+    {
+        auto span = test_tracer().scope("fiber");
+        switch_away();
+        EXPECT(is_current(span));
+        (void)test_tracer().span("in the fiber");
+    }
+    fiber_stack->leave();
+}
+}  // namespace
+
+TEST_CASE("a fiber with a ContextStack has scopes of its own") {
+    const Rings rings = in_child([] {
+        std::vector<char> memory(256 << 10);
+        auto parent = test_tracer().scope("parent");
+        ContextStack stack;
+        fiber_stack = &stack;
+        ::getcontext(&fiber_context);
+        fiber_context.uc_stack.ss_sp = memory.data();
+        fiber_context.uc_stack.ss_size = memory.size();
+        fiber_context.uc_link = &loop_context;
+        ::makecontext(&fiber_context, fiber, 0);
+        for (int i = 0; i < 2; ++i) {
+            ::swapcontext(&loop_context, &fiber_context);
+            EXPECT(is_current(parent));
+        }
+    });
+    check_clean(rings);
+    CHECK(rings.span("fiber").parent_id == rings.span("parent").span_id);
+    CHECK(rings.span("in the fiber").parent_id == rings.span("fiber").span_id);
 }
 
 }  // namespace oteld::test
