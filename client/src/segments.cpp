@@ -200,7 +200,8 @@ void register_resource(Process& process, const Provider* provider) {
 
 // The scope's index and provider hold for this process, unless another provider has become the
 // global one meanwhile, or this one was shut down: then the next start goes the slow way again.
-static void put_generation(const Process& process, Scope& scope, const Provider* provider) noexcept {
+static void put_generation(const Process& process, Scope& scope,
+                           const Provider* provider) noexcept {
     // Pairs with start()'s acquire, and with set_global_provider().
     scope.generation.store(process.generation, std::memory_order_seq_cst);
     if ((scope.own == nullptr && !is_global(provider)) ||
