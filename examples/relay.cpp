@@ -5,7 +5,8 @@
 // POST /test takes a JSON array of {"url": ..., "arguments": ...} and posts the arguments of each
 // to its url, one after the other, with the trace's headers. That is the protocol of the W3C's test
 // suite for trace contexts (https://github.com/w3c/trace-context/tree/main/test).
-// Each connection has a thread; requests on it are served one by one.
+// Each connection has a thread; requests on it are served one by one. Finished spans are printed on
+// standard error, and go to oteld where there is one.
 
 #include <oteld/client.hpp>
 
@@ -18,7 +19,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -118,18 +119,6 @@ Response serve(const Request& request, oteld::Span& span) {
     }
 }
 
-// A span that is not recorded passes on what came in, which looks like a trace without this
-// service.
-void say_once(const oteld::Span& span) {
-    static std::once_flag once;
-    if (span.recording() || span.context().valid()) return;
-    std::call_once(once, [] {
-        std::fprintf(stderr,
-                     "relay: spans are not recorded: is oteld running? OTELD_DIR names its "
-                     "directory\n");
-    });
-}
-
 Response handle(const Request& request, const std::string& client) {
     // Baggage and the caller's span first, then a span of our own under it.
     const auto caller = oteld::attach(oteld::extract(request));
@@ -141,7 +130,6 @@ Response handle(const Request& request, const std::string& client) {
                               {"url.path", std::string(request.target())},
                               {"client.address", client}},
                              oteld::server);
-    say_once(span);
     if (known) span.set("http.route", "/test");
     Response response = serve(request, span);
     span.set("http.response.status_code", response.result_int());
@@ -178,6 +166,10 @@ int main(int count, char** arguments) {
     const unsigned long port = std::strtoul(arguments[2], &end, 10);
     if (*end != 0 || end == arguments[2] || port > 65535) return usage();
     try {
+        // Also shown here, so that there is something to see without an oteld.
+        const oteld::TracerProvider provider{
+            oteld::Settings{}.processor(std::make_shared<oteld::ConsoleExporter>(stderr))};
+        provider.make_global();
         asio::io_context io;
         tcp::acceptor acceptor(
             io, {asio::ip::make_address("127.0.0.1"), static_cast<unsigned short>(port)});
