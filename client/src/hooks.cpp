@@ -90,13 +90,20 @@ struct Tree {
 // A parent as start() was given it, out of what the span keeps of it.
 SpanContext parent_of(const abi::Span& span) noexcept {
     abi::Context parent{};
+    const bool decides = (span.watched & watched_parent_decides) != 0;
+    const unsigned sampled = (span.watched & watched_parent_sampled) != 0 ? 1U : 0U;
     if ((span.watched & watched_root) == 0) {
         std::memcpy(parent.trace_id, span.context.trace_id, sizeof parent.trace_id);
         std::memcpy(parent.span_id, span.record->parent_id, sizeof parent.span_id);
-        parent.flags = static_cast<std::uint8_t>(
-            span.context.flags | ((span.watched & watched_parent_sampled) != 0 ? 1U : 0U));
-        parent.remote = (span.record->prefix.flags & detail::record_parent_remote) != 0 ? 1 : 0;
+        parent.flags = static_cast<std::uint8_t>(span.context.flags | sampled);
+        if (!decides)
+            parent.remote = abi::remote_deferred;
+        else if ((span.record->prefix.flags & detail::record_parent_remote) != 0)
+            parent.remote = abi::remote_yes;
         parent.trace_state = span.context.trace_state;
+    } else if (decides) {
+        parent.flags = static_cast<std::uint8_t>(sampled);
+        parent.remote = abi::remote_decided;
     }
     return SpanContext(parent);
 }
@@ -125,20 +132,14 @@ void generate_ids(abi::Span& span, const Provider& provider) noexcept {
     });
 }
 
-bool built_in_samples(const sdk::Sampler& sampler, const abi::Span& span) noexcept {
-    if (sampler.parent_based && (span.watched & watched_root) == 0)
-        return (span.watched & watched_parent_sampled) != 0;
-    if (sampler.root_threshold == sdk::Sampler::always) return true;
-    std::uint64_t low;
-    std::memcpy(&low, span.context.trace_id + 8, sizeof low);
-    return __builtin_bswap64(low) < sampler.root_threshold;
-}
-
 SamplingResult decide(const abi::Span& span, const std::uint8_t* at, const Provider& provider,
                       const SpanContext& parent) noexcept {
     SamplingResult result;
     if (provider.hooks->sampler == nullptr) {
-        if (built_in_samples(provider.sampler, span)) result.decision = Decision::record_and_sample;
+        std::uint64_t id_bytes;
+        std::memcpy(&id_bytes, span.context.trace_id + 8, sizeof id_bytes);
+        if (provider.sampler.samples(parent.raw(), (span.watched & watched_root) != 0, id_bytes))
+            result.decision = Decision::record_and_sample;
         return result;
     }
     call(provider, "a sampler", [&] {

@@ -40,6 +40,7 @@ enum Watched : std::uint32_t {
     watched_ending = 4,  // Its hooks run: a further end() is theirs, and is ignored.
     watched_parent_sampled = 8,
     watched_root = 16,
+    watched_parent_decides = 32,  // parent_decides()
 };
 
 // A scope under a provider whose starts are slow. Never freed; abi::Span::limits points here.

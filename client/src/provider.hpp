@@ -16,6 +16,13 @@
 
 namespace oteld::sdk {
 
+// Whether a sampler that is based on the parent asks it. B3, Jaeger and X-Ray may send ids without
+// a decision, and a decision without ids.
+[[nodiscard]] inline bool parent_decides(const abi::Context& parent, bool root) noexcept {
+    return root ? (parent.remote & abi::remote_decided) != 0
+                : (parent.remote & abi::remote_deferred) == 0;
+}
+
 struct Sampler {
     static constexpr std::uint64_t always = UINT64_MAX;
     bool disabled = false;  // OTEL_SDK_DISABLED: not even counted.
@@ -23,14 +30,15 @@ struct Sampler {
     // A root is sampled when the low 64 bits of its trace id are below this; `always` means every
     // one.
     std::uint64_t root_threshold = always;
+
+    // `id_bytes`: the last 8 bytes of the trace id, as they lie in memory.
+    [[nodiscard, gnu::always_inline]] bool samples(const abi::Context& parent, bool root,
+                                                   std::uint64_t id_bytes) const noexcept {
+        if (parent_based && parent_decides(parent, root)) return (parent.flags & 1U) != 0;
+        return root_threshold == always || __builtin_bswap64(id_bytes) < root_threshold;
+    }
 };
 
-// Whether a sampler that is based on the parent asks it. B3, Jaeger and X-Ray may send ids without
-// a decision, and a decision without ids.
-[[nodiscard]] inline bool parent_decides(const abi::Context& parent, bool root) noexcept {
-    return root ? (parent.remote & abi::remote_decided) != 0
-                : (parent.remote & abi::remote_deferred) == 0;
-}
 struct Hooks;
 struct ScopeBinding;
 

@@ -22,12 +22,11 @@ public:
     explicit Threshold(BuiltIn what) noexcept : what_(what) {}
 
     SamplingResult should_sample(const ReadableSpan& start, const SpanContext& parent) override {
-        if (what_.parent_based && parent.valid()) return sampled(parent.sampled());
-        if (what_.root_threshold == sdk::Sampler::always) return sampled(true);
-        std::uint64_t low = 0;
+        std::uint64_t id_bytes = 0;
         const SpanContext own = start.context();
-        std::memcpy(&low, own.trace_id() + 8, sizeof low);
-        return sampled(__builtin_bswap64(low) < what_.root_threshold);
+        std::memcpy(&id_bytes, own.trace_id() + 8, sizeof id_bytes);
+        const sdk::Sampler same{false, what_.parent_based, what_.root_threshold};
+        return sampled(same.samples(parent.raw(), !parent.valid(), id_bytes));
     }
     [[nodiscard]] const BuiltIn* built_in() const noexcept override { return &what_; }
 
@@ -41,7 +40,8 @@ public:
         : root_(std::move(root)), others_(std::move(others)) {}
 
     SamplingResult should_sample(const ReadableSpan& start, const SpanContext& parent) override {
-        if (!parent.valid()) return root_->should_sample(start, parent);
+        if (!sdk::parent_decides(parent.raw(), !parent.valid()))
+            return root_->should_sample(start, parent);
         const SamplerPointer& remote =
             parent.sampled() ? others_.remote_sampled : others_.remote_not_sampled;
         const SamplerPointer& local =

@@ -97,13 +97,6 @@ struct Identity {
     return own;
 }
 
-[[gnu::always_inline]] inline bool sampled(const Sampler& sampler, const abi::Context& parent,
-                                           const Identity& own) noexcept {
-    if (sampler.parent_based && parent_decides(parent, own.root)) return (parent.flags & 1U) != 0;
-    if (sampler.root_threshold == Sampler::always) return true;
-    return __builtin_bswap64(own.trace_last) < sampler.root_threshold;
-}
-
 [[gnu::always_inline]] inline void put_context(abi::Context& context,
                                                const Identity& own) noexcept {
     put_word(context.trace_id, own.trace_first);
@@ -383,7 +376,8 @@ void put_xray_time(Identity& own) noexcept {
 
 std::uint32_t watched_state(const Identity& own, const abi::Context& parent) noexcept {
     return watched | (own.root ? watched_root : 0U) |
-           ((parent.flags & 1U) != 0 ? watched_parent_sampled : 0U);
+           ((parent.flags & 1U) != 0 ? watched_parent_sampled : 0U) |
+           (parent_decides(parent, own.root) ? watched_parent_decides : 0U);
 }
 
 std::uint8_t* put_trace_state(abi::Span& span, Thread& thread, std::uint8_t* at) noexcept {
@@ -438,7 +432,7 @@ std::uint8_t* put_trace_state(abi::Span& span, Thread& thread, std::uint8_t* at)
     if (lane == nullptr) fresh.seed();
     Identity own = identify(parent, lane != nullptr ? lane->random : fresh);
     if (own.root && provider->xray_ids) put_xray_time(own);
-    const bool record = is_watched || sampled(provider->sampler, parent, own);
+    const bool record = is_watched || provider->sampler.samples(parent, own.root, own.trace_last);
     if (record && !is_watched) own.flags |= 1U;
     put_context(span->context, own);
     abi::retain(own.trace_state);
@@ -495,7 +489,8 @@ std::uint8_t* start(abi::Span* span, const void* scope_handle, const abi::Contex
         return start_slowly(span, scope_handle, given_parent, start_unix_ns, kind);
     }
     Identity own = identify(parent, lane->random);
-    if (!sampled(scope.active.load(std::memory_order_relaxed)->sampler, parent, own)) {
+    const Sampler& sampler = scope.active.load(std::memory_order_relaxed)->sampler;
+    if (!sampler.samples(parent, own.root, own.trace_last)) {
         span->record = nullptr;
         put_context(span->context, own);
         add(lane->writer.producer->unsampled);
@@ -513,8 +508,7 @@ std::uint8_t* start(abi::Span* span, const void* scope_handle, const abi::Contex
 
 namespace {
 
-// The larger buffers: the lane's medium and large slots, then the heap. `from` is where the span is
-// now.
+// The larger buffers: the lane's medium and large slots, then the heap.
 shm::SlotControl* take_larger(abi::Span& span, Thread& thread, std::size_t bytes,
                               std::uint32_t& slot, std::size_t& got) noexcept {
     auto* owner = static_cast<Lane*>(span.owner);
