@@ -1,4 +1,5 @@
 // The context in Boost.Asio: executors, strands, timers, handlers, awaitables.
+#include "async_fixture.hpp"
 #include "ring_fixture.hpp"
 
 #include "oteld/api.hpp"
@@ -21,18 +22,6 @@ namespace {
 namespace net = boost::asio;
 using namespace std::chrono_literals;
 
-const ContextKey<int> number_key{"number"};
-
-int number() {
-    const Context context = current();
-    const int* found = context.get(number_key);
-    return found == nullptr ? -1 : *found;
-}
-Tracer test_tracer() { return tracer("test"); }
-bool nothing_current() { return !current_span().valid() && number() == -1; }
-bool is_current(const Span& span) {
-    return current_span().span_id_hex() == span.context().span_id_hex();
-}
 Context numbered(int n) { return Context().with(number_key, n); }
 void rethrow(const std::exception_ptr& e) {
     if (e) std::rethrow_exception(e);

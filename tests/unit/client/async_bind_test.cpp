@@ -1,4 +1,5 @@
 // Functions that take their context with them: threads, futures, a pool.
+#include "async_fixture.hpp"
 #include "ring_fixture.hpp"
 
 #include "oteld/api.hpp"
@@ -15,16 +16,6 @@
 
 namespace oteld::test {
 namespace {
-
-const ContextKey<int> number_key{"number"};
-
-int number() {
-    const Context context = current();
-    const int* found = context.get(number_key);
-    return found == nullptr ? -1 : *found;
-}
-Tracer test_tracer() { return tracer("test"); }
-bool nothing_current() { return !current_span().valid() && number() == -1; }
 
 // As small as a pool can be: one thread, which runs what it is given.
 class Pool {

@@ -1,5 +1,6 @@
 // The context across co_await, in a task type and a generator such as users write: resumed
 // elsewhere, nested, in parallel, destroyed while suspended.
+#include "async_fixture.hpp"
 #include "ring_fixture.hpp"
 
 #include "oteld/api.hpp"
@@ -16,19 +17,6 @@
 
 namespace oteld::test {
 namespace {
-
-const ContextKey<int> number_key{"number"};
-
-int number() {
-    const Context context = current();
-    const int* found = context.get(number_key);
-    return found == nullptr ? -1 : *found;
-}
-Tracer test_tracer() { return tracer("test"); }
-bool nothing_current() { return !current_span().valid() && number() == -1; }
-bool is_current(const Span& span) {
-    return current_span().span_id_hex() == span.context().span_id_hex();
-}
 
 // A lazy task, as small as they get.
 template <class T>
