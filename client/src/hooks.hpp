@@ -2,8 +2,8 @@
 // "watched": each start goes the slow way and each end too, so that other providers' spans pay
 // nothing for it.
 //
-// Used by: span.cpp (a start or end of a watched span), hooks.cpp (calls into the program's code),
-// client_api.cpp (makes them). Threads: Hooks are immutable; the rest any.
+// Used by: slow_span.cpp (a start or end of a watched span), hooks.cpp (calls into the program's
+// code), client_api.cpp (makes them). Threads: Hooks are immutable; the rest any.
 //
 //   start_slowly()  builds the span, not counted yet  -> watched
 //   hooked_start()  ids, sampler, count, on_start()   -> watched | started
@@ -78,7 +78,7 @@ bool flush_processors(const Provider& provider, std::uint64_t deadline_ns) noexc
 bool shut_down_processors(const Provider& provider, std::uint64_t deadline_ns) noexcept;
 [[nodiscard]] std::uint64_t hook_failure_count() noexcept;
 
-// span.cpp: what only the span path knows.
+// slow_span.cpp: what only the span path knows.
 // Not delivered: the buffer is given back, the span records nothing any more.
 void discard(abi::Span& span) noexcept;
 // Out of its slot, into private memory. Null: out of memory, and nothing has changed.

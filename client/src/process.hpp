@@ -1,9 +1,9 @@
 // The client's state of one process: its segments and lanes, and of one thread: the lane it records
 // into.
 //
-// Used by: span.cpp (span path), process.cpp and lanes.cpp (slow path). Nothing here is freed
-// before the process ends: a span may end in a static destructor. Threads: Process under its mutex,
-// except what says otherwise; Lane and Thread by their owner.
+// Used by: span.cpp and slow_span.cpp (span path), process.cpp and lanes.cpp (slow path). Nothing
+// here is freed before the process ends: a span may end in a static destructor. Threads: Process
+// under its mutex, except what says otherwise; Lane and Thread by their owner.
 //
 // fork: a lane's state lies in a page that the kernel empties in the child, and the segments are
 // not mapped there. The child finds generation 0, goes the slow way and makes a Process of its own;
