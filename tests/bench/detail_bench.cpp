@@ -5,10 +5,8 @@
 // too. Allocations are counted by standing in for malloc(), system calls by the kernel's user
 // dispatch, page faults and context switches by getrusage().
 
+#include "tests/bench/spans.hpp"
 #include "tests/bench/stand_in.hpp"
-
-#include "oteld/api.hpp"
-#include "oteld/oteld.h"
 
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -61,31 +59,12 @@ namespace {
 using namespace oteld;
 using Clock = std::chrono::steady_clock;
 
-const Tracer bench_tracer = oteld::tracer("bench", "1");
+using bench::bench_tracer;
 bool drain = false;
 constexpr int round_spans = 200;  // Below the first mark of the smallest lane.
 
-[[gnu::noinline]] void span(int i) {
-    auto span = bench_tracer.span("checkout");
-    span.set("order.id", "A-12345")
-        .set("lines", i)
-        .set("total", 12.5 + i)
-        .set("ok", true)
-        .set("customer", "someone");
-}
-
-const oteld_tracer c_tracer = oteld_get_tracer(OTELD_STR("bench"), OTELD_STR("1"), OTELD_STR(""));
-
-[[gnu::noinline]] void c_span(int i) {
-    oteld_span span;
-    oteld_span_start(&span, c_tracer, OTELD_STR("checkout"), nullptr);
-    oteld_span_set_string(&span, OTELD_STR("order.id"), OTELD_STR("A-12345"));
-    oteld_span_set_int(&span, OTELD_STR("lines"), i);
-    oteld_span_set_double(&span, OTELD_STR("total"), 12.5 + i);
-    oteld_span_set_bool(&span, OTELD_STR("ok"), true);
-    oteld_span_set_string(&span, OTELD_STR("customer"), OTELD_STR("someone"));
-    oteld_span_end(&span, 0);
-}
+void span(int i) { bench::header_span(i, "someone"); }
+void c_span(int i) { bench::c_span(i, "someone"); }
 
 void between() {
     if (drain)

@@ -8,10 +8,8 @@
 // without, an oteld must be draining the directory.
 
 #include "tests/bench/measure.hpp"
+#include "tests/bench/spans.hpp"
 #include "tests/bench/stand_in.hpp"
-
-#include "oteld/api.hpp"
-#include "oteld/oteld.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -25,11 +23,12 @@
 namespace {
 
 using namespace oteld;
+using bench::bench_tracer;
+using bench::c_span;
+using bench::header_span;
 
 constexpr int rounds = 300;
 constexpr int calls = 200;  // 47 KB of records: below the first mark of the smallest lane.
-
-const Tracer bench_tracer = oteld::tracer("bench", "1");
 
 inline std::uint64_t clock_reading() {
 #if defined(__x86_64__)
@@ -80,15 +79,6 @@ inline std::uint64_t clock_reading() {
     asm volatile("" : : "r"(lane) : "memory");
 }
 
-[[gnu::noinline]] void header_span(int i, std::string_view customer) {
-    auto span = bench_tracer.span("checkout");
-    span.set("order.id", "A-12345")
-        .set("lines", i)
-        .set("total", 12.5 + i)
-        .set("ok", true)
-        .set("customer", customer);
-}
-
 [[gnu::noinline]] void header_span_empty(int, std::string_view) {
     auto span = bench_tracer.span("checkout");
 }
@@ -127,20 +117,6 @@ inline std::uint64_t clock_reading() {
                                                {"total", 12.5 + i},
                                                {"ok", true},
                                                {"customer", customer}});
-}
-
-const oteld_tracer c_tracer = oteld_get_tracer(OTELD_STR("bench"), OTELD_STR("1"), OTELD_STR(""));
-
-[[gnu::noinline]] void c_span(int i, std::string_view customer) {
-    oteld_span span;
-    oteld_span_start(&span, c_tracer, OTELD_STR("checkout"), nullptr);
-    oteld_span_set_string(&span, OTELD_STR("order.id"), OTELD_STR("A-12345"));
-    oteld_span_set_int(&span, OTELD_STR("lines"), i);
-    oteld_span_set_double(&span, OTELD_STR("total"), 12.5 + i);
-    oteld_span_set_bool(&span, OTELD_STR("ok"), true);
-    oteld_span_set_string(&span, OTELD_STR("customer"),
-                          oteld_str{customer.data(), customer.size()});
-    oteld_span_end(&span, 0);
 }
 
 // A parent that is not sampled: its children are not either.

@@ -140,29 +140,29 @@ def test_a_limit_on_the_daemons_own_memory(daemon, tmp_path):
     audit_killed(it, seen_in_file(written.lines, service="limited"), dropped, once=False)
 
 
+def start_behind(daemon, rings, tmp_path, left, ended):
+    """Starts the daemon when rings have taken what they may; returns its status when all is drained."""
+    daemon.environment["OTELD_DIR"] = str(rings.top)
+    with Load(daemon, "early", threads=32, rate=100_000, seconds=60, progress=tmp_path / "progress") as it:
+        eventually(lambda: rings.free() < left and sum(it.ended().values()) > ended, "rings have taken what they may")
+        daemon.start(config({"nop": {}}))
+        eventually(lambda: daemon.status()["exporters"][0]["delivered"] > 100_000, "it drains")
+        it.kill()
+    status = wait_at_rest(daemon, "early")
+    assert_balanced(status)
+    return status
+
+
 def test_a_ring_directory_that_rings_have_filled_before_the_daemon_came(daemon, tmp_path):
     """What rings leave free is enough for a daemon, which could not make its spool otherwise."""
     with Tmpfs(tmp_path / "rings", "8m") as rings:
-        daemon.environment["OTELD_DIR"] = str(rings.top)
-        with Load(daemon, "early", threads=32, rate=100_000, seconds=60, progress=tmp_path / "progress") as it:
-            eventually(lambda: rings.free() < 3 * MIB and sum(it.ended().values()) > 200_000, "the rings are full")
-            daemon.start(config({"nop": {}}))
-            eventually(lambda: daemon.status()["exporters"][0]["delivered"] > 100_000, "it drains")
-            it.kill()
-        assert_balanced(wait_at_rest(daemon, "early"))
+        start_behind(daemon, rings, tmp_path, left=3 * MIB, ended=200_000)
 
 
 def test_a_small_ring_directory(daemon, tmp_path):
     """Of the size that a container may be given: the spool is bounded by it, and a daemon that comes late finds room."""
     with Tmpfs(tmp_path / "rings", "4m") as rings:
-        daemon.environment["OTELD_DIR"] = str(rings.top)
-        with Load(daemon, "early", threads=32, rate=100_000, seconds=60, progress=tmp_path / "progress") as it:
-            eventually(lambda: rings.free() < 2.5 * MIB and sum(it.ended().values()) > 20_000, "rings have taken what they may")
-            daemon.start(config({"nop": {}}))
-            eventually(lambda: daemon.status()["exporters"][0]["delivered"] > 100_000, "it drains")
-            it.kill()
-        status = wait_at_rest(daemon, "early")
-        assert_balanced(status)
+        status = start_behind(daemon, rings, tmp_path, left=2.5 * MIB, ended=20_000)
         assert status["spool"]["bytes"] == MIB
         assert any("The spool takes 1 MiB at most instead of 64 MiB" in note and "Enlarge" in note for note in status["notes"])
         assert daemon.stop() == 0
