@@ -155,13 +155,6 @@ void set_trace_state(abi::Context& context, std::string_view text) noexcept {
     abi::retain(context.trace_state);
 }
 
-std::uint8_t* put_trace_state(abi::Span& span, std::uint8_t* at) noexcept {
-    const abi::TraceState* state = span.context.trace_state;
-    if (state == nullptr) return at;
-    std::uint8_t* to = abi::room(span, at, detail::wire::bytes_field_bytes(3, state->bytes));
-    return to == nullptr ? at : detail::wire::put_bytes(to, 3, state + 1, state->bytes);
-}
-
 std::uint8_t* put_attributes(abi::Span& span, std::uint8_t* at,
                              const RecordedAttributes& attributes) noexcept {
     if (attributes.empty()) return at;
@@ -228,7 +221,10 @@ void hooked_start(abi::Span* span, std::uint8_t* at) noexcept {
         span->record->trace_flags |= 1U;
     }
     at = put_attributes(*span, at, result.attributes);
-    at = put_trace_state(*span, at);
+    {
+        const Inside inside(this_thread);
+        at = put_trace_state(*span, at);
+    }
     abi::publish(*span, at);
     for (const ProcessorPointer& processor : provider.hooks->processors) {
         if (span->record == nullptr) return;  // A hook has ended it.

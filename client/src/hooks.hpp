@@ -79,6 +79,8 @@ bool shut_down_processors(const Provider& provider, std::uint64_t deadline_ns) n
 [[nodiscard]] std::uint64_t hook_failure_count() noexcept;
 
 // slow_span.cpp: what only the span path knows.
+// The context's, behind `at`. Inside the client.
+[[nodiscard]] std::uint8_t* put_trace_state(abi::Span& span, std::uint8_t* at) noexcept;
 // Not delivered: the buffer is given back, the span records nothing any more.
 void discard(abi::Span& span) noexcept;
 // Out of its slot, into private memory. Null: out of memory, and nothing has changed.

@@ -224,17 +224,17 @@ std::uint32_t watched_state(const Identity& own, const abi::Context& parent) noe
            (parent_decides(parent, own.root) ? watched_parent_decides : 0U);
 }
 
-std::uint8_t* put_trace_state(abi::Span& span, Thread& thread, std::uint8_t* at) noexcept {
+}  // namespace
+
+std::uint8_t* put_trace_state(abi::Span& span, std::uint8_t* at) noexcept {
     const abi::TraceState* state = span.context.trace_state;
     if (state == nullptr) return at;
     const std::size_t bytes = detail::wire::bytes_field_bytes(3, state->bytes);
     std::uint8_t* to = span.end - at >= static_cast<std::ptrdiff_t>(bytes)
                            ? at
-                           : grow_here(span, thread, at, bytes);
+                           : grow_here(span, this_thread, at, bytes);
     return to == nullptr ? at : detail::wire::put_bytes(to, 3, state + 1, state->bytes);
 }
-
-}  // namespace
 
 std::uint8_t* start_slowly(abi::Span* span, const void* scope_handle,
                            const abi::Context* given_parent, std::uint64_t start_unix_ns,
@@ -304,7 +304,7 @@ std::uint8_t* start_slowly(abi::Span* span, const void* scope_handle,
     if (is_watched)
         span->watched = watched_state(own, parent);  // The sampler has a say in the trace state.
     else
-        at = put_trace_state(*span, thread, at);
+        at = put_trace_state(*span, at);
     span->record->start = start_unix_ns != 0 ? start_unix_ns : now();
     return at;
 }
