@@ -45,7 +45,8 @@ inline std::string current_message() {
 
 // Records the exception that is being handled, and ends the span: unwinding would describe it less
 // well.
-[[gnu::noinline, gnu::cold]] inline void fail_and_end(ScopedSpan& span) noexcept {
+template <class AnySpan>
+[[gnu::noinline, gnu::cold]] void fail_and_end(AnySpan& span) noexcept {
     // None: it is not of C++. The thread is cancelled, nearly always, and nothing went wrong here.
     const std::type_info* thrown = __cxxabiv1::__cxa_current_exception_type();
     if (span.recording() && thrown != nullptr) {
@@ -111,7 +112,10 @@ decltype(auto) Tracer::traced(std::string_view name, Function&& f, Arguments&&..
 #endif
 }
 
-template <class Function, class... Arguments>
+// The same under default_tracer(). Of what can be called like this alone: what is awaited is
+// coroutine.hpp's.
+template <class Function, class... Arguments,
+          class = std::enable_if_t<std::is_invocable_v<Function, Arguments...>>>
 decltype(auto) traced(std::string_view name, Function&& f, Arguments&&... arguments) {
     return default_tracer().traced(name, std::forward<Function>(f),
                                    std::forward<Arguments>(arguments)...);

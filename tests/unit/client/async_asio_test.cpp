@@ -111,6 +111,49 @@ TEST_CASE("a bound handler has its context, keeps its executor, and leaves befor
     check_clean(rings);
 }
 
+namespace {
+
+template <class T>
+struct Counting {
+    using value_type = T;
+    explicit Counting(int& counted) noexcept : count(&counted) {}
+    template <class Other>
+    Counting(const Counting<Other>& other) noexcept : count(other.count) {}
+    T* allocate(std::size_t n) {
+        ++*count;
+        return std::allocator<T>().allocate(n);
+    }
+    void deallocate(T* memory, std::size_t n) { std::allocator<T>().deallocate(memory, n); }
+    friend bool operator==(const Counting& a, const Counting& b) { return a.count == b.count; }
+    int* count;
+};
+
+struct WithAllocator {
+    using allocator_type = Counting<char>;
+    [[nodiscard]] allocator_type get_allocator() const noexcept { return allocator_type(*count); }
+    void operator()() const { EXPECT(number() == 5); }
+    int* count;
+};
+
+}  // namespace
+
+TEST_CASE("a bound handler keeps its allocator") {
+    const Rings rings = in_child([] {
+        int allocations = 0;
+        const auto bound = asio::bind(numbered(5), WithAllocator{&allocations});
+        EXPECT(net::get_associated_allocator(bound).count == &allocations);
+        net::io_context io;
+        net::post(io, bound);
+        EXPECT(allocations > 0);
+        io.run();
+        // One without an allocator has the one that is offered.
+        int others = 0;
+        EXPECT(net::get_associated_allocator(asio::bind([] {}), Counting<char>(others)).count ==
+               &others);
+    });
+    check_clean(rings);
+}
+
 TEST_CASE("an awaitable's scopes follow it across co_await, on many threads, among others") {
     const Rings rings = in_child([] {
         net::thread_pool pool(4);
@@ -163,7 +206,7 @@ TEST_CASE("traced() around an awaitable: current inside, ends with it, records w
                     caught = mine();
                 }
                 EXPECT(caught);
-                co_await traced(test_tracer(), "wait", pause());
+                co_await traced("wait", pause());  // Under default_tracer().
                 EXPECT(mine());
             };
             if (follows)
@@ -178,8 +221,11 @@ TEST_CASE("traced() around an awaitable: current inside, ends with it, records w
         CHECK(rings.span("load").parent_id == outer);
         CHECK(rings.span("load badly").parent_id == outer);
         CHECK(rings.span("load badly").status == 2);
-        CHECK(rings.span("load badly").description == "no such order");
+        CHECK(rings.span("load badly").description == "std::runtime_error: no such order");
+        REQUIRE(rings.span("load badly").events.size() == 1);
+        CHECK(rings.span("load badly").events[0].name == "exception");
         CHECK(rings.span("wait").parent_id == outer);
+        CHECK(rings.scope_of(rings.span("wait")).name == "oteld.traced");
         for (const ReadSpan& span : rings.spans) {
             if (span.name != "inner") continue;
             CHECK((span.parent_id == rings.span("load").span_id ||

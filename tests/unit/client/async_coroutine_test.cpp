@@ -1,10 +1,6 @@
 // The context across co_await, in a task type and a generator such as users write: resumed
 // elsewhere, nested, in parallel, destroyed while suspended.
-#include "async_fixture.hpp"
-#include "ring_fixture.hpp"
-
-#include "oteld/api.hpp"
-#include "oteld/coroutine.hpp"
+#include "async_tasks.hpp"
 
 #include <ucontext.h>
 
@@ -16,112 +12,6 @@
 #include <vector>
 
 namespace oteld::test {
-namespace {
-
-// A lazy task, as small as they get.
-template <class T>
-class Task {
-public:
-    struct promise_type : ContextPromise {
-        Task get_return_object() {
-            return Task(std::coroutine_handle<promise_type>::from_promise(*this));
-        }
-        auto initial_suspend() { return starting(std::suspend_always{}); }
-        struct ResumeWaiting {
-            [[nodiscard]] bool await_ready() const noexcept { return false; }
-            std::coroutine_handle<> await_suspend(
-                std::coroutine_handle<promise_type> ended) noexcept {
-                if (ended.promise().waiting) return ended.promise().waiting;
-                return std::noop_coroutine();
-            }
-            void await_resume() noexcept {}
-        };
-        auto final_suspend() noexcept { return finishing(ResumeWaiting{}); }
-        void unhandled_exception() { exception = std::current_exception(); }
-        void return_value(T given) { value = std::move(given); }
-
-        std::optional<T> value;
-        std::exception_ptr exception;
-        std::coroutine_handle<> waiting;
-    };
-
-    Task(Task&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
-    ~Task() {
-        if (handle_) handle_.destroy();
-    }
-    [[nodiscard]] bool await_ready() const noexcept { return false; }
-    std::coroutine_handle<> await_suspend(std::coroutine_handle<> waiting) {
-        handle_.promise().waiting = waiting;
-        handle_.promise().inherit();
-        return handle_;
-    }
-    T await_resume() {
-        if (handle_.promise().exception) std::rethrow_exception(handle_.promise().exception);
-        return std::move(*handle_.promise().value);
-    }
-    // For the tests, which drive it by hand.
-    void resume() { handle_.resume(); }
-    [[nodiscard]] bool done() const { return handle_.done(); }
-    T result() { return await_resume(); }
-
-private:
-    explicit Task(std::coroutine_handle<promise_type> handle) : handle_(handle) {}
-    std::coroutine_handle<promise_type> handle_;
-};
-
-// Where a coroutine waits to be resumed by the test.
-struct Gate {
-    std::coroutine_handle<> waiting;
-    [[nodiscard]] bool await_ready() const noexcept { return false; }
-    void await_suspend(std::coroutine_handle<> handle) noexcept { waiting = handle; }
-    void await_resume() const noexcept {}
-    void open() { std::exchange(waiting, nullptr).resume(); }
-};
-
-// Each is stored by the one before it, so joining them in order is safe.
-struct Threads {
-    std::thread all[100];
-    int count = 0;
-    void join() {
-        for (int i = 0; i < count; ++i) all[i].join();
-    }
-};
-
-// Resumes on a fresh thread, which may be done before await_suspend() returns.
-struct NewThread {
-    Threads& threads;
-    [[nodiscard]] bool await_ready() const noexcept { return false; }
-    void await_suspend(std::coroutine_handle<> handle) {
-        std::thread& slot = threads.all[threads.count++];
-        slot = std::thread([handle] {
-            auto mine = test_tracer().scope("thread's own", root);
-            handle.resume();
-            EXPECT(is_current(mine));
-        });
-    }
-    void await_resume() const noexcept {}
-};
-
-struct Generator {
-    struct promise_type : ContextPromise {
-        Generator get_return_object() {
-            return {std::coroutine_handle<promise_type>::from_promise(*this)};
-        }
-        auto initial_suspend() { return starting(std::suspend_always{}); }
-        auto final_suspend() noexcept { return finishing(std::suspend_always{}); }
-        auto yield_value(int) { return following(std::suspend_always{}); }
-        void return_void() noexcept {}
-        void unhandled_exception() noexcept { std::terminate(); }
-    };
-    std::coroutine_handle<promise_type> handle;
-};
-
-void check_clean(const Rings& rings) {
-    check_balance(rings);
-    CHECK(rings.counted(shm::ProcessCounter::misuses) == 0);
-}
-
-}  // namespace
 
 TEST_CASE("a scope alive across a suspension is current in the coroutine, and only there") {
     const Rings rings = in_child([] {
@@ -383,46 +273,6 @@ TEST_CASE("awaiters that do not suspend, throw, or look at the context see the c
         EXPECT(task.done() && nothing_current());
     });
     check_clean(rings);
-}
-
-TEST_CASE("traced() around a task: current inside, ends with it, records what it throws") {
-    const Rings rings = in_child([] {
-        Gate gate;
-        auto task = [](Gate& g) -> Task<int> {
-            auto span = test_tracer().scope("outer");
-            const auto load = [](Gate& inner_gate, bool fails) -> Task<int> {
-                (void)test_tracer().span(fails ? "before failing" : "loading");
-                co_await inner_gate;
-                if (fails) throw std::runtime_error("no such order");
-                co_return 8;
-            };
-            EXPECT(co_await traced(test_tracer(), "load", load(g, false)) == 8);
-            EXPECT(is_current(span));
-            bool caught = false;
-            try {
-                co_await traced(test_tracer(), "load badly", load(g, true));
-            } catch (const std::runtime_error&) {
-                caught = true;
-            }
-            EXPECT(caught && is_current(span));
-            co_await traced(test_tracer(), "wait", std::suspend_never{});
-            co_return 0;
-        }(gate);
-        task.resume();
-        EXPECT(nothing_current());
-        std::thread([&] { gate.open(); }).join();
-        gate.open();
-        EXPECT(task.done() && task.result() == 0);
-    });
-    check_clean(rings);
-    CHECK(rings.span("load").parent_id == rings.span("outer").span_id);
-    CHECK(rings.span("loading").parent_id == rings.span("load").span_id);
-    CHECK(rings.span("load").status == 0);
-    CHECK(rings.span("before failing").parent_id == rings.span("load badly").span_id);
-    CHECK(rings.span("load badly").status == 2);
-    CHECK(rings.span("load badly").description == "no such order");
-    CHECK(rings.span("load badly").events.size() == 1);
-    CHECK(rings.span("wait").parent_id == rings.span("outer").span_id);
 }
 
 TEST_CASE("a stack left on a thread that it is not on is counted, and changes nothing there") {
