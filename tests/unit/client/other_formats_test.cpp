@@ -181,7 +181,26 @@ TEST_CASE("Jaeger: ids of any length, flags, encoding, baggage") {
             {"baggage with bad ids", {{"uber-trace-id", "x"}, {"uberctx-a", "1"}}, " {a=1}"},
             {"baggage without a key", {{"uberctx-", "1"}}, ""},
             {"baggage with a bad value", {{"uberctx-a", "1 2"}, {"uberctx-b", "2"}}, " {b=2}"},
-            {"other headers", {{"jaeger-debug-id", "1"}, {"uberct", "1"}}, ""},
+            {"other headers", {{"jaeger-debug", "1"}, {"uberct", "1"}}, ""},
+            {"somebody asks for a trace", {{"jaeger-debug-id", "mine"}}, " 1 decided debug"},
+            {"its name has no case", {{"Jaeger-Debug-Id", "mine"}}, " 1 decided debug"},
+            {"of a request with bad ids",
+             {{"uber-trace-id", "x"}, {"jaeger-debug-id", "mine"}},
+             " 1 decided debug"},
+            {"of one with a trace",
+             {{"jaeger-debug-id", "mine"}, {"uber-trace-id", TRACE ":" SPAN ":0:0"}},
+             TRACE "-" SPAN " 0"},
+            {"asks with nothing", {{"jaeger-debug-id", " "}}, ""},
+            {"baggage in one header",
+             {{"jaeger-baggage", "a=1, b = 2%203 ,c,=4"}, {"jaeger-baggage", "d=5"}},
+             " {a=1|b=2 3|d=5}"},
+            {"baggage of both kinds",
+             {{"uberctx-a", "9"}, {"Jaeger-Baggage", "a=1,b=2"}},
+             " {b=2|a=9}"},
+            {"empty baggage", {{"jaeger-baggage", ""}}, ""},
+            {"all of it",
+             {{"jaeger-debug-id", "mine"}, {"jaeger-baggage", "a=1"}},
+             " 1 decided debug {a=1}"},
         });
 }
 
@@ -196,6 +215,11 @@ TEST_CASE("Jaeger: what is written") {
     CHECK(again(TRACE ":" SPAN ":0:f") == "uber-trace-id: " TRACE ":" SPAN ":0:03\n");
     CHECK(again("1:2:0:1") ==
           "uber-trace-id: 00000000000000000000000000000001:0000000000000002:0:01\n");
+    // What was asked for goes on as the debug flag of the trace that begins here.
+    const Context asked = jaeger.extract(Headers{{"jaeger-debug-id", "mine"}});
+    CHECK(text_of(headers_of(asked, jaeger)) == "");
+    CHECK(text_of(headers_of(asked.with_span(SpanContext({1}, {7}, 3, false)), jaeger)) ==
+          "uber-trace-id: 01000000000000000000000000000000:0700000000000000:0:03\n");
     CHECK(again("", Baggage().set("a", "1 2", "p").set("b c", "3").set("d", "")) ==
           "uberctx-a: 1%202\nuberctx-d: \n");
     CHECK(again("", Baggage().set(repeated('k', 249), "1")) == "");
