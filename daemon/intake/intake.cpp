@@ -345,6 +345,12 @@ bool Intake::crashed(const Process& process) const {
     return begun > accounted;
 }
 
+std::uint64_t Intake::counted_untrusted(shm::ProcessCounter counter) const noexcept {
+    std::uint64_t sum = gone_counters_[static_cast<std::uint32_t>(counter)];
+    for (const auto& segment : segments_) sum += segment->map().counter_untrusted(counter);
+    return sum;
+}
+
 void Intake::remove_segment(Segment& segment, Process& process, bool has_crashed) {
     segment.retire();
     const ProducerCounts counts = segment.counts_untrusted();
@@ -360,6 +366,8 @@ void Intake::remove_segment(Segment& segment, Process& process, bool has_crashed
     }
     difference.malformed = segment.abandoned();
     difference.crashed = has_crashed ? 1 : 0;
+    for (std::uint32_t i = 0; i < shm::process_counters_max; ++i)
+        gone_counters_[i] += segment.map().counter_untrusted(static_cast<shm::ProcessCounter>(i));
     spool_.fold_segment(process.row, segment.map().identity(), difference);
     struct stat info {};
     // By its name only if that is still this file.

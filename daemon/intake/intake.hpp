@@ -80,6 +80,8 @@ public:
     // Those that the last round drained, or would have but for user_spans_max.
     [[nodiscard]] const std::vector<UserSpans>& users() const noexcept { return users_; }
     [[nodiscard]] const DrainCounts& counts() const noexcept { return drain_.counts(); }
+    // Of all rings that were there since this daemon started.
+    [[nodiscard]] std::uint64_t counted_untrusted(shm::ProcessCounter counter) const noexcept;
     // No dead process is left to be finished.
     [[nodiscard]] bool settled_with_the_dead() const noexcept;
     // The next round looks at every process, however recently that was done.
@@ -154,6 +156,7 @@ private:
     // clean-up.
     std::unordered_set<std::uint64_t> no_rings_;
     std::vector<UserSpans> users_;
+    std::uint64_t gone_counters_[shm::process_counters_max] = {};  // Of rings that were removed.
     Time next_liveness_{0};
     Time next_clean_up_{0};
     std::size_t next_process_ = 0;        // Whose turn it is first.

@@ -172,6 +172,24 @@ void fill_clocks(status::Snapshot& snapshot, const DaemonClock& clock, std::uint
             "moved to the nearer end: clocks jumped, or its memory is damaged.");
 }
 
+// What programs should know of themselves; their rings say it, too.
+void note_mistakes(status::Snapshot& snapshot, const Intake& intake) {
+    const auto note = [&](shm::ProcessCounter counter, const char* words, const char* name) {
+        const std::uint64_t count = intake.counted_untrusted(counter);
+        if (count == 0) return;
+        snapshot.notes.push_back(times(count) + words + ": `oteld rings` shows whose (" + name +
+                                 ").");
+    };
+    note(shm::ProcessCounter::hook_failures,
+         " a sampler, processor or id generator of a program failed, and the span went on "
+         "without it",
+         "hook_failures");
+    note(shm::ProcessCounter::misuses,
+         " a program ended a scope out of order or on another thread, so parents of its spans "
+         "may be wrong",
+         "misuses");
+}
+
 void fill_spool(status::Spool& status, const SpoolState& state) {
     status.bytes = state.bytes;
     status.blocks = state.blocks;
@@ -199,6 +217,7 @@ void fill_intake(status::Snapshot& snapshot, const Intake& intake, const DaemonC
     }
     fill_rings(snapshot.rings, intake);
     fill_clocks(snapshot, clock, intake.counts().times_clamped);
+    note_mistakes(snapshot, intake);
     const SpoolState state = spool.state();
     fill_spool(snapshot.spool, state);
     if (!state.note.empty()) snapshot.notes.push_back(state.note);

@@ -252,6 +252,35 @@ TEST_CASE("what clocks did is counted and said, and nothing when they did nothin
     CHECK(snapshot.notes.size() == 2);
 }
 
+TEST_CASE("what programs do wrong is noted, also when their rings are gone, and nothing else is") {
+    Host host;
+    const auto notes = [&] {
+        status::Snapshot snapshot;
+        fill_intake(snapshot, *host.intake, *host.clock, *host.spool.spool, {});
+        return snapshot.notes;
+    };
+    FakeSegment segment(host.spool.directory, "a.ring");
+    segment.put(0, numbered(1));
+    host.round();
+    auto* header = reinterpret_cast<shm::SegmentHeader*>(segment.memory);
+    const auto count = [&](shm::ProcessCounter counter, std::uint64_t value) {
+        header->counters[static_cast<std::uint32_t>(counter)] = value;
+    };
+    count(shm::ProcessCounter::bells, 9);
+    CHECK(notes().empty());
+    count(shm::ProcessCounter::hook_failures, 3);
+    REQUIRE(notes().size() == 1);
+    CHECK(notes()[0].find("3 times a sampler") == 0);
+    CHECK(notes()[0].find("(hook_failures)") != std::string::npos);
+    count(shm::ProcessCounter::misuses, 1);
+    segment.die();
+    for (int i = 0; i < 3; ++i) host.round();
+    REQUIRE(host.intake->segments().empty());
+    REQUIRE(notes().size() == 2);
+    CHECK(notes()[0].find("3 times") == 0);
+    CHECK(notes()[1].find("Once a program ended a scope") == 0);
+}
+
 TEST_CASE("a file that is cut while open spans are copied out of it recovers none of them") {
     Host host;
     FakeSegment segment(host.spool.directory, "a.ring");
