@@ -10,6 +10,12 @@ target_link_libraries(client_restricted PRIVATE oteld_client_static)
 
 add_library(client_library SHARED programs/client_library.cpp)
 target_link_libraries(client_library PRIVATE oteld_api)
+# glibc never unloads a library with unique symbols, which gcc makes of inline variables.
+add_library(client_unloadable MODULE programs/client_library.cpp)
+target_link_libraries(client_unloadable PRIVATE oteld_api)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  target_compile_options(client_unloadable PRIVATE -fno-gnu-unique)
+endif()
 
 add_executable(client_host programs/client_host.cpp)
 add_executable(client_host_no_pie programs/client_host.cpp)
@@ -33,7 +39,7 @@ target_link_libraries(client_unload_host PRIVATE ${CMAKE_DL_LIBS})
 
 find_package(Threads REQUIRED)
 foreach(program client_c_api client_restricted client_library client_host client_host_no_pie client_plugin_host client_plugin
-        client_unload_host)
+        client_unloadable client_unload_host)
   target_link_libraries(${program} PRIVATE Threads::Threads)
   set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests
     LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)

@@ -154,6 +154,8 @@ void thread_ended(void*) {
     Lane* lane = thread.lane;
     if (lane == nullptr || lane->generation == 0) return;
     const SignalsBlocked blocked;
+    // Of a handler that left the client by siglongjmp().
+    if (reentries(thread) != 0) Inside::count_reentries(thread);
     thread.lane = nullptr;
     if (Process* process = this_process()) {
         const std::lock_guard lock(process->mutex);
@@ -181,7 +183,9 @@ void call_at_thread_end(Thread& thread) noexcept {
 }
 
 Lane* claim_first(Process& process, Thread& thread) {
-    if (raw_clone(process)) {
+    if (mistaken_by_libc()) {
+        if (process.pid != getpid()) return nullptr;  // A child of vfork(): as in borrows().
+        count_raw_clone(process);
         process.retry_at_ns.store(UINT64_MAX, std::memory_order_relaxed);
         process.lane_may_be_free.store(false, std::memory_order_relaxed);
         return nullptr;

@@ -57,6 +57,7 @@ ForkPage* the_fork_page() noexcept {
 Process* make_process() {
     auto process = std::make_unique<Process>();
     process->generation = generations.fetch_add(1, std::memory_order_relaxed) + 1;
+    process->pid = getpid();
     if (growth_wanted()) choose_clock();  // Else it is chosen: the wish is older than this process.
     Random random{};
     random.seed();
@@ -81,6 +82,10 @@ Process* this_process() noexcept {
     if (__builtin_expect(process != nullptr, 1)) return process;
     return guarded([&]() -> Process* {
         Process* parent = last_process.load(std::memory_order_relaxed);
+        // The child of a raw clone of a process that has recorded is counted, in a ring of its own.
+        // Any other such caller may be a child of vfork(), in whose memory its parent is yet to
+        // make the process that it is.
+        if (mistaken_by_libc() && (parent == nullptr || parent->pid != getppid())) return nullptr;
         Process* fresh = make_process();
         Process* expected = nullptr;
         if (!page->process.compare_exchange_strong(expected, fresh, std::memory_order_acq_rel)) {
@@ -95,7 +100,7 @@ Process* this_process() noexcept {
 
 // A child of a raw clone(2) has its parent's thread identity in libc: a liveness word would carry a
 // living thread's number for ever. Seen by what libc writes into a mutex.
-static bool cloned_raw() noexcept {
+bool mistaken_by_libc() noexcept {
     pthread_mutexattr_t attributes;
     pthread_mutex_t probe;
     pthread_mutexattr_init(&attributes);
@@ -109,8 +114,12 @@ static bool cloned_raw() noexcept {
     return (word & shm::lock_tid_mask) != static_cast<std::uint32_t>(syscall(SYS_gettid));
 }
 
+bool borrows(const Process& process) noexcept {
+    return mistaken_by_libc() && process.pid != getpid();
+}
+
 // A ring that only says how many such children there were; without a lane it is dead at once.
-static void count_raw_clone(Process& process) {
+void count_raw_clone(Process& process) {
     if (!process.segments.empty() || !process.growth.load(std::memory_order_relaxed)) return;
     shm::Geometry geometry;
     geometry.lanes = 1;
@@ -119,12 +128,6 @@ static void count_raw_clone(Process& process) {
         close(entry->segment.fd);
         entry->segment.fd = -1;
     }
-}
-
-bool raw_clone(Process& process) {
-    if (!cloned_raw()) return false;
-    count_raw_clone(process);
-    return true;
 }
 
 Lane* no_lane() noexcept {

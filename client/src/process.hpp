@@ -74,6 +74,7 @@ inline constexpr std::uint64_t retry_interval_ns = 1000000000U;
 struct Process {
     std::mutex mutex;
     std::uint64_t generation = 0;
+    pid_t pid = 0;  // Who made it. A child of vfork() finds it, too.
     std::uint8_t process_id[16] = {};
     std::vector<SegmentEntry*> segments;
     std::vector<Lane*> lanes;    // With data.
@@ -160,9 +161,13 @@ private:
 
 // The process, made at the first call; a new one in a fork's child. Null: out of memory.
 [[nodiscard]] Process* this_process() noexcept;
-// Whether this is a child of a raw clone(2), which records nothing; counted. Called with the mutex
-// held.
-[[nodiscard]] bool raw_clone(Process& process);
+// Whether libc takes the caller for another thread: it is a child of a raw clone(2), or of vfork().
+[[nodiscard]] bool mistaken_by_libc() noexcept;
+// Of such a caller: it stands in the memory of its parent, until it execs. What it decided would be
+// decided for its parent, and a file that it opened would not be its parent's.
+[[nodiscard]] bool borrows(const Process& process) noexcept;
+// A child of a raw clone(2) records nothing. Called with the mutex held.
+void count_raw_clone(Process& process);
 
 // Slow paths (lanes.cpp). Signals are blocked inside; none of them throws.
 // A lane for the calling thread in which `scope` is registered; null: nothing can be recorded now,

@@ -324,7 +324,7 @@ std::uint64_t bytes_allowed(const Process& process) noexcept {
 
 SegmentEntry* add_segment(Process& process, shm::Geometry geometry, bool while_off) {
     // The list is never moved: see make_process().
-    if (process.segments.size() == process.segments.capacity()) return nullptr;
+    if (process.segments.size() == process.segments.capacity() || borrows(process)) return nullptr;
     // Now, so that nothing throws any more once the segment is in the lists.
     std::vector<Lane*>& list = geometry.data_bytes != 0 ? process.lanes : process.banks;
     if (list.capacity() - list.size() < geometry.lanes)

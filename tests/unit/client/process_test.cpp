@@ -1,4 +1,5 @@
-// Threads, fork, exec, exit, signals: what happens to a process that records.
+// Threads, fork, exit, signals: what happens to a process that records. More of that, as whole
+// programs do it, is in process_events_test.cpp.
 #include "ring_fixture.hpp"
 
 #include "oteld/client.hpp"
@@ -23,15 +24,6 @@ namespace oteld::test {
 namespace {
 
 Tracer test_tracer() { return tracer("test"); }
-
-void expect_well(pid_t pid) {
-    int status = 0;
-    EXPECT(pid > 0);
-    EXPECT(waitpid(pid, &status, 0) == pid);
-    if (WIFSIGNALED(status))
-        std::fprintf(stderr, "the grandchild died of signal %d\n", WTERMSIG(status));
-    EXPECT(status == 0);
-}
 
 std::size_t processes(const Rings& rings) {
     std::vector<std::string> all;

@@ -151,18 +151,25 @@ TEST_CASE("a plugin records through the static client of the program that loads 
 }
 
 TEST_CASE(
-    "a plugin with a client in it may be unloaded before the threads that it recorded on end") {
+    "a plugin may be unloaded before the threads that it recorded on end, and with spans open") {
     for (const std::string& library :
-         {beside("libclient_plugin.so"), beside("libclient_library.so")}) {
+         {beside("libclient_plugin.so"), beside("libclient_library.so"),
+          beside("libclient_unloadable.so")}) {
         CAPTURE(library);
         const bool has_client = library.find("plugin") != library.npos;
         const RingDirectory directory;
-        run_program(directory, "client_unload_host", library,
-                    has_client ? Environment{} : preload())
-            .clean();
+        const Child child = run_program(directory, "client_unload_host", library,
+                                        has_client ? Environment{} : preload());
+        child.clean();
+        // The others stay loaded: -z nodelete, and gcc's unique symbols.
+        if (library.find("unloadable") != library.npos) CHECK(child.said("unloaded"));
         const Rings rings = read_rings(directory.path());
         check_balance(rings);
-        CHECK(rings.spans.size() == 2);
+        CHECK(rings.spans.size() == 3);
+        CHECK(rings.span("ends with its library").status == 0);
+        REQUIRE(rings.open.size() == 1);
+        CHECK(rings.open[0].name == "outlives its library");
+        CHECK(rings.open[0].at("n") == "1");
     }
 }
 

@@ -136,6 +136,15 @@ void wait_until(const std::function<bool()>& condition) {
     }
 }
 
+void expect_well(pid_t pid) {
+    int status = 0;
+    EXPECT(pid > 0);
+    EXPECT(::waitpid(pid, &status, 0) == pid);
+    if (WIFSIGNALED(status))
+        std::fprintf(stderr, "the grandchild died of signal %d\n", WTERMSIG(status));
+    EXPECT(status == 0);
+}
+
 void check_balance(const Rings& rings) {
     CHECK(rings.malformed == 0);
     CHECK(rings.ended == rings.spans.size());

@@ -75,6 +75,9 @@ struct Child {
 // The common case: a directory, a child that must end cleanly, its rings.
 Rings in_child(const std::function<void()>& body, const Environment& environment = {});
 
+// In a child: waits for a process that it has made, which must exit with 0.
+void expect_well(pid_t pid);
+
 // A child that runs on until it is told: for looking at a living process, or killing it.
 class LivingChild {
 public:
