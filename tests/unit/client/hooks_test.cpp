@@ -1,6 +1,10 @@
 // Processors of a program's own, and what spans are that hooks see.
 #include "hooks_fixture.hpp"
 
+#include <sys/stat.h>
+
+#include <filesystem>
+
 namespace oteld::test {
 
 TEST_CASE("processors see spans start, about to end, and ended, in their order") {
@@ -150,6 +154,34 @@ TEST_CASE("hooks see spans without a ring directory, and nothing is lost by that
         // Beside it, spans of a provider without hooks are as before.
         EXPECT(!oteld::tracer("global").span("nowhere").recording());
     }).clean();
+}
+
+TEST_CASE("a span with hooks that starts before there is a ring reaches its processors alone") {
+    const RingDirectory outer;
+    const std::string path = outer.path() + "/later";
+    run_child(path, [&] {
+        auto memory = std::make_shared<InMemoryExporter>();
+        const TracerProvider provider{Settings{}.processor(memory)};
+        const Tracer tracer = provider.tracer("test");
+        auto early = tracer.span("early");
+        EXPECT(::mkdir(path.c_str(), 0700) == 0);
+        // Looked for once a second, by the start of a span. The one that finds it is in it.
+        std::size_t probes = 0;
+        wait_until([&] {
+            tracer.span("probe").end();
+            ++probes;
+            return !std::filesystem::is_empty(path);
+        });
+        early.end();
+        tracer.span("late").end();
+        EXPECT(memory->spans().size() == probes + 2);
+        EXPECT(spans_dropped() == 0);
+    }).clean();
+    const Rings rings = read_rings(path);
+    check_balance(rings);
+    CHECK(rings.begun == 2);
+    CHECK(has(rings, "probe"));
+    CHECK(has(rings, "late"));
 }
 
 TEST_CASE("a provider with hooks costs its own spans only, and providers change places") {
