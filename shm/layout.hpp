@@ -16,7 +16,7 @@ namespace oteld::shm {
 
 inline constexpr std::uint64_t segment_magic = 0x31474E5244544F;  // "OTDRNG1", zero-terminated.
 inline constexpr std::uint16_t layout_major = 1;  // Unknown major: refused and named.
-inline constexpr std::uint16_t layout_minor = 1;  // Unknown minor: readable.
+inline constexpr std::uint16_t layout_minor = 2;  // Unknown minor: readable.
 
 inline constexpr std::uint32_t lanes_max = 1024;     // per segment
 inline constexpr std::uint32_t slot_classes = 3;     // small, medium, large
@@ -64,6 +64,14 @@ inline constexpr std::uint32_t process_counters_max = 32;
 
 enum class ClockKind : std::uint32_t { tsc = 1, monotonic = 2 };
 
+// Bytes of the file that carry locks of fcntl(2): the process's, which goes with it, or with any of
+// its descriptors of the file; and the open file description's, which goes when nobody has the file
+// mapped or open that got it from the client. The first says that a process lives whose threads
+// have all ended. The second, when free, that one is gone whose words are not: the kernel leaves
+// the words of a thread that execs, if that is not the first one of its process.
+inline constexpr std::int64_t owner_lock_at = 0;
+inline constexpr std::int64_t mapping_lock_at = 1;
+
 // Page 0 of a segment. Bytes 0..511 are written once, before the file gets its name.
 struct SegmentHeader {
     std::uint64_t magic;
@@ -96,7 +104,8 @@ struct SegmentHeader {
     std::uint64_t anchor_monotonic_ns;  // 184
     std::uint64_t anchor_realtime_ns;   // 192
     char executable[64];                // 200 For people only; zero-padded.
-    std::uint8_t reserved_0[248];       // 264
+    std::uint32_t mapping_lock;         // 264 1: there is a lock on the byte `mapping_lock_at`.
+    std::uint8_t reserved_0[244];       // 268
     // Written by the client while it runs, under its process mutex or with relaxed atomic adds.
     std::uint64_t tables_end;  // 512 Bytes of the table that are complete. Release; pairs with the
                                // daemon's acquire.
@@ -108,6 +117,7 @@ static_assert(offsetof(SegmentHeader, lanes_offset) == 64);
 static_assert(offsetof(SegmentHeader, data_bytes) == 112);
 static_assert(offsetof(SegmentHeader, boot_id) == 136);
 static_assert(offsetof(SegmentHeader, anchor_ticks) == 176);
+static_assert(offsetof(SegmentHeader, mapping_lock) == 264);
 static_assert(offsetof(SegmentHeader, tables_end) == 512);
 
 // The table log. A segment carries every resource and scope that its records name, so one file

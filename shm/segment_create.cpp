@@ -1,5 +1,7 @@
 #include "shm/segment_create.hpp"
 
+#include "shm/file_lock.hpp"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -160,13 +162,6 @@ void file_name(const SegmentIdentity& identity, const char* suffix, char (&name)
     std::strcpy(name + at, suffix);
 }
 
-bool lock_file(int fd) noexcept {
-    struct flock lock {};
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    return fcntl(fd, F_SETLK, &lock) == 0;
-}
-
 CreateError check_file_size_limit(std::uint64_t bytes) noexcept {
     struct rlimit limit {};  // Beyond it posix_fallocate raises SIGXFSZ.
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
@@ -211,10 +206,9 @@ struct Search {
 // living daemon that drains it.
 bool dead_segment(int fd, const SegmentHeader& header, const std::uint8_t* map, std::uint64_t bytes,
                   std::uint64_t live_generation, std::uint64_t& spans) noexcept {
-    struct flock lock {};
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    if (fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type != F_UNLCK) return false;
+    const bool unmapped =
+        header.mapping_lock != 0 && lock_is_free(fd, F_OFD_GETLK, mapping_lock_at);
+    if (!unmapped && !lock_is_free(fd, F_GETLK, owner_lock_at)) return false;
     if (header.daemon_offset > bytes - sizeof(DaemonSegment)) return false;
     DaemonSegment daemon_segment;
     std::memcpy(&daemon_segment, map + header.daemon_offset, sizeof daemon_segment);
@@ -235,7 +229,7 @@ bool dead_segment(int fd, const SegmentHeader& header, const std::uint8_t* map, 
         DaemonLane drained;
         std::memcpy(&lane, map + producer, sizeof lane);
         std::memcpy(&drained, map + daemon, sizeof drained);
-        if ((lane.lock_words[0] & lock_tid_mask) != 0 &&
+        if (!unmapped && (lane.lock_words[0] & lock_tid_mask) != 0 &&
             (lane.lock_words[0] & lock_owner_died) == 0)
             return false;
         spans += lane.begun - drained.drained - drained.malformed;
@@ -400,7 +394,7 @@ CreateError create_segment(const RingDirectory& directory, const Geometry& geome
     const int error = posix_fallocate(segment.fd, 0, static_cast<off_t>(segment.file_bytes));
     struct stat facts {};
     if (error != 0 || !map_segment(segment, geometry.lanes, file_stride) ||
-        fstat(segment.fd, &facts) != 0 || !lock_file(segment.fd)) {
+        fstat(segment.fd, &facts) != 0 || !take_lock(segment.fd, F_SETLK, owner_lock_at)) {
         if (segment.temporary) unlinkat(directory.fd, temporary, 0);
         unmap_segment(segment);
         return error != 0 ? from_errno(error) : CreateError::io;
@@ -411,6 +405,8 @@ CreateError create_segment(const RingDirectory& directory, const Geometry& geome
     segment.daemon = reinterpret_cast<DaemonSegment*>(segment.base + daemon_offset);
     segment.daemon_lanes = reinterpret_cast<DaemonLane*>(segment.daemon + 1);
     fill_header(geometry, identity, segment);
+    // Kernels before 3.15 know none: then the words alone count, as for everybody who is not sure.
+    segment.header->mapping_lock = take_lock(segment.fd, F_OFD_SETLK, mapping_lock_at) ? 1 : 0;
     return CreateError::none;
 }
 

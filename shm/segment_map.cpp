@@ -1,6 +1,7 @@
 #include "shm/segment_map.hpp"
 
 #include "oteld/detail/wire.hpp"
+#include "shm/file_lock.hpp"
 
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -325,16 +326,15 @@ bool SegmentMap::truncated() const noexcept {
 
 bool SegmentMap::owner_alive() const noexcept {
     if (other_boot_) return false;
+    if (header_.mapping_lock != 0 && lock_is_free(fd_.get(), F_OFD_GETLK, mapping_lock_at))
+        return false;
     for (std::uint32_t i = 0; i < header_.lane_count; ++i) {
         // Acquire pairs with the kernel's store at death: what the thread wrote before is visible
         // then.
         const std::uint32_t word = __atomic_load_n(lane(i).lock_word, __ATOMIC_ACQUIRE);
         if ((word & lock_tid_mask) != 0) return true;
     }
-    struct flock lock {};
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    return ::fcntl(fd_.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    return !lock_is_free(fd_.get(), F_GETLK, owner_lock_at);
 }
 
 }  // namespace oteld::shm

@@ -79,7 +79,8 @@ public:
     [[nodiscard]] std::uint64_t counter_untrusted(ProcessCounter counter) const noexcept;
 
     [[nodiscard]] bool truncated() const noexcept;
-    // False once no lane's lock word is held and the owner's fcntl lock is gone, or after a reboot.
+    // False once no lane's lock word is held and the owner's fcntl lock is gone, once nobody who
+    // got the file from its owner has it mapped or open, or after a reboot.
     [[nodiscard]] bool owner_alive() const noexcept;
 
 private:

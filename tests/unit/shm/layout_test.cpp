@@ -1,4 +1,4 @@
-// Golden bytes: what a file of layout 1.1 looks like. A change that breaks this test is a change of
+// Golden bytes: what a file of layout 1.2 looks like. A change that breaks this test is a change of
 // the layout.
 #include "shm/layout.hpp"
 
@@ -27,7 +27,7 @@ TEST_CASE("a segment header is these bytes") {
     shm::SegmentHeader header{};
     header.magic = shm::segment_magic;
     header.major = 1;
-    header.minor = 1;
+    header.minor = 2;
     header.header_bytes = 4096;
     header.file_bytes = 0x11;
     header.page_bytes = 0x12;
@@ -56,7 +56,7 @@ TEST_CASE("a segment header is these bytes") {
     header.anchor_realtime_ns = 0x29;
     CHECK(hex(&header, 200) ==
           "4f5444524e473100"
-          "01000100"
+          "01000200"
           "00100000"
           "1100000000000000"
           "12000000"
@@ -86,6 +86,7 @@ TEST_CASE("a segment header is these bytes") {
           "2800000000000000"
           "2900000000000000");
     CHECK(offsetof(shm::SegmentHeader, executable) == 200);
+    CHECK(offsetof(shm::SegmentHeader, mapping_lock) == 264);
     CHECK(offsetof(shm::SegmentHeader, tables_end) == 512);
     CHECK(offsetof(shm::SegmentHeader, counters) == 520);
 }

@@ -261,6 +261,22 @@ TEST_CASE("reclaim takes a few at a time") {
     CHECK(place.files().size() == 4);
 }
 
+TEST_CASE("reclaim takes a segment that nobody has mapped, though its words are held") {
+    const Place place;
+    for (const std::uint32_t mapping_lock : {1U, 0U}) {
+        CAPTURE(mapping_lock);
+        CHECK(status_of([&] {
+                  Segment segment = make(place, 1);
+                  if (segment.header->mapping_lock != 1) return 1;
+                  segment.header->mapping_lock = mapping_lock;
+                  // As of a thread that execs: the kernel leaves it alone.
+                  segment.producer(0)->lock_words[0] = 4242;
+                  return 0;
+              }) == 0);
+        CHECK(reclaim_dead_segments(place.directory, {0, 1ULL << 40}, {}, 0).files == mapping_lock);
+    }
+}
+
 TEST_CASE("reclaim leaves to a living daemon what it has mapped") {
     const Place place;
     for (std::uint8_t name = 1; name <= 3; ++name) {
@@ -302,6 +318,8 @@ TEST_CASE("reclaim leaves living segments alone, its own and their locks too") {
               struct flock lock {};
               lock.l_type = F_WRLCK;
               lock.l_whence = SEEK_SET;
+              lock.l_start = owner_lock_at;
+              lock.l_len = 1;
               const int fd = ::openat(place.directory.fd, name_of(1).c_str(), O_RDWR);
               return ::fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type == F_WRLCK ? 0 : 1;
           }) == 0);

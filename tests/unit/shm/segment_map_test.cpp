@@ -1,6 +1,7 @@
 #include "shm/segment_map.hpp"
 
 #include "../daemon/fake_segment.hpp"
+#include "shm/file_lock.hpp"
 
 #include <doctest/doctest.h>
 #include <sys/wait.h>
@@ -246,6 +247,25 @@ TEST_CASE("an owner is alive while a lane word is held, or its file lock") {
     CHECK((*map)->owner_alive());
     REQUIRE(::write(to_child[1], &byte, 1) == 1);
     REQUIRE(::waitpid(child, nullptr, 0) == child);
+    CHECK_FALSE((*map)->owner_alive());
+}
+
+TEST_CASE("nobody is alive who has the file neither mapped nor open, whatever the words say") {
+    TemporaryDirectory directory;
+    FakeSegment::Shape shape;
+    shape.change = [](SegmentHeader& header) { header.mapping_lock = 1; };
+    auto segment = std::make_unique<FakeSegment>(directory, "a.ring", shape);
+    auto map = open_map(directory);
+    REQUIRE(map);
+    CHECK_FALSE((*map)->owner_alive());
+    REQUIRE(take_lock(segment->fd, F_OFD_SETLK, mapping_lock_at));
+    CHECK((*map)->owner_alive());
+    // It is the mapping that counts, not the descriptor.
+    void* mapped = ::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, segment->fd, 0);
+    REQUIRE(mapped != MAP_FAILED);
+    segment.reset();
+    CHECK((*map)->owner_alive());
+    ::munmap(mapped, 4096);
     CHECK_FALSE((*map)->owner_alive());
 }
 
