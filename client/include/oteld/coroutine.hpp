@@ -83,26 +83,16 @@ public:
     // Another thread may resume or destroy the coroutine, and this object with it, before the
     // awaiter's await_suspend() has returned. So the stack is off the thread before, and what is
     // used after lies on the thread's own stack: not inlined, or it could end up in the coroutine's
-    // frame. The awaiter still sees the coroutine's context: it may pass that on.
+    // frame. The awaiter still sees the coroutine's context: it may pass that on. If it does not
+    // suspend after all, or throws, await_resume() or the destructor comes next and puts the stack
+    // on again.
     template <class Promise>
     [[gnu::noinline]] auto await_suspend(std::coroutine_handle<Promise> handle) {
-        using Result = decltype(awaiter_.await_suspend(handle));
         const Context context = current();
         suspended_ = true;
         stack_.leave();
-        ContextScope scope = attach(context);
-        try {
-            if constexpr (std::is_same_v<Result, bool>) {
-                const bool suspends = awaiter_.await_suspend(handle);
-                if (!suspends) resume(scope);
-                return suspends;
-            } else {
-                return awaiter_.await_suspend(handle);
-            }
-        } catch (...) {
-            resume(scope);
-            throw;
-        }
+        const ContextScope scope = attach(context);
+        return awaiter_.await_suspend(handle);
     }
 
     decltype(auto) await_resume() {
@@ -111,12 +101,6 @@ public:
     }
 
 private:
-    void resume(ContextScope& scope) noexcept {
-        scope.detach();
-        suspended_ = false;
-        stack_.enter();
-    }
-
     Awaiter awaiter_;
     ContextStack& stack_;
     bool suspended_ = false;

@@ -56,6 +56,21 @@ TEST_CASE("traced() around a task: current inside, ends with it, records what it
     CHECK(rings.span("wait").parent_id == rings.span("outer").span_id);
 }
 
+TEST_CASE("what counts is where the result of traced() is awaited, not where it was made") {
+    const Rings rings = in_child([] {
+        auto task = []() -> Task<int> {
+            auto made = traced("traced", std::suspend_never{});
+            auto span = test_tracer().scope("awaits");
+            co_await std::move(made);
+            co_return 0;
+        }();
+        task.resume();
+        EXPECT(task.done());
+    });
+    check_clean(rings);
+    CHECK(rings.span("traced").parent_id == rings.span("awaits").span_id);
+}
+
 TEST_CASE("traced() without a tracer takes functions and what is awaited, each in its way") {
     const Rings rings = in_child([] {
         auto task = []() -> Task<int> {
