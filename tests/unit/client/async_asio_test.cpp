@@ -111,6 +111,30 @@ TEST_CASE("a bound handler has its context, keeps its executor, and leaves befor
     check_clean(rings);
 }
 
+TEST_CASE("an executor that is gone after its turn is not looked at again") {
+    const Rings rings = in_child([] {
+        net::io_context io;
+        const auto executor = asio::with_context(io, numbered(1));
+        int runs = 0;
+        net::post(executor, [&] {
+            net::dispatch(asio::with_context(io, numbered(2)), [&] {
+                EXPECT(number() == 2);
+                ++runs;
+            });
+            // The address sanitizer says it where another chain is still thought to be the
+            // innermost.
+            net::dispatch(executor, [&] {
+                EXPECT(number() == 1);
+                ++runs;
+            });
+            EXPECT(number() == 1);
+        });
+        io.run();
+        EXPECT(runs == 2 && nothing_current());
+    });
+    check_clean(rings);
+}
+
 namespace {
 
 template <class T>

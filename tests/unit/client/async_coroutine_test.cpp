@@ -275,6 +275,61 @@ TEST_CASE("awaiters that do not suspend, throw, or look at the context see the c
     check_clean(rings);
 }
 
+TEST_CASE("a stack begins anew before it is entered, and not while it is") {
+    const Rings rings = in_child([] {
+        auto mine = test_tracer().scope("mine");
+        ContextStack stack{Context().with(number_key, 1)};
+        stack.restart(Context().with(number_key, 2));
+        stack.enter();
+        stack.restart(Context().with(number_key, 3));
+        EXPECT(number() == 2);
+        stack.leave();
+        EXPECT(is_current(mine) && number() == -1);
+    });
+    check_clean(rings);
+}
+
+TEST_CASE("values that stacks hold go with them, once each, also those that others took over") {
+    struct Counted {
+        explicit Counted(int& alive) : count(&alive) { ++*count; }
+        Counted(const Counted& other) : count(other.count) { ++*count; }
+        Counted(Counted&& other) noexcept : count(other.count) { ++*count; }
+        ~Counted() { --*count; }
+        int* count;
+    };
+    static const ContextKey<Counted> key{"counted"};
+    const Rings rings = in_child([] {
+        int alive = 0;
+        {
+            ContextStack stack{Context().with(key, Counted(alive))};
+            stack.enter();
+            ContextStack inner;
+            const auto scope = attach(current().with(number_key, 1));
+            const ContextStack last;
+            stack.leave();
+            EXPECT(alive > 0);
+            stack.enter();
+        }
+        EXPECT(alive == 0);
+        EXPECT(nothing_current());
+    });
+    check_clean(rings);
+}
+
+TEST_CASE("each stack counts its scopes from the first: chains may be as long as they like") {
+    const Rings rings = in_child([] {
+        Context context;
+        for (int i = 0; i < 70000; ++i) {  // Places in a stack have 16 bits.
+            ContextStack stack{context};
+            const StackScope entered(stack);
+            const auto scope = attach(current().with(number_key, i));
+            context = current();
+        }
+        EXPECT(nothing_current());
+    });
+    check_clean(rings);
+}
+
 TEST_CASE("a stack left on a thread that it is not on is counted, and changes nothing there") {
     const Rings rings = in_child([] {
         auto mine = test_tracer().scope("mine");
