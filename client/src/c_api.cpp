@@ -287,6 +287,22 @@ OTELD_EXPORT oteld_context oteld_current(void) {
     return to_c(oteld::abi::client()->current()->span);
 }
 
+namespace {
+template <std::size_t bytes>
+const char* copied(const oteld::HexText<bytes>& id, char* text) noexcept {
+    return text == nullptr ? ""
+                           : static_cast<const char*>(std::memcpy(text, id.c_str(), 2 * bytes + 1));
+}
+}  // namespace
+
+OTELD_EXPORT const char* oteld_trace_id_text(oteld_context context, char text[33]) {
+    return copied(context_of(context).trace_id_text(), text);
+}
+
+OTELD_EXPORT const char* oteld_span_id_text(oteld_context context, char text[17]) {
+    return copied(context_of(context).span_id_text(), text);
+}
+
 OTELD_EXPORT bool oteld_flush(uint64_t timeout_ns) {
     return oteld::abi::client()->flush(timeout_ns);
 }

@@ -25,7 +25,8 @@ LIBRARIES = ["boost/", "grpc", "google/protobuf", "curl/", "openssl/", "sqlite3"
              "zlib.h", "libdeflate", "doctest/", "benchmark/", "ncurses", "zstd"]
 STANDARD_ONLY = ["client/include", "client/src", "client/examples"]
 # Included by nothing but programs that use the library anyway.
-ADAPTERS = {"client/include/oteld/asio.hpp": "boost/"}
+ADAPTERS = {"client/include/oteld/asio.hpp": "boost/", "client/include/oteld/boost_log.hpp": "boost/",
+            "client/include/oteld/spdlog.hpp": "spdlog/"}  # fmt: skip
 
 
 def violations(name, source):
@@ -65,6 +66,7 @@ def test_includes_point_down_only():
     ("client/include/oteld/api.hpp", '#include "shm/layout.hpp"'),
     ("client/include/oteld/api.hpp", "#include <boost/asio.hpp>"),
     ("client/include/oteld/asio.hpp", "#include <curl/curl.h>"),
+    ("client/include/oteld/spdlog.hpp", "#include <boost/version.hpp>"),
     ("client/src/lane_claim.cpp", '#include "shm/segment_map.hpp"'),
     ("daemon/commands/status.cpp", '#include "oteld/api.hpp"'),
 ])
@@ -78,6 +80,7 @@ def test_an_include_that_points_up_is_found(name, line):
     ("shm/lane_reader.cpp", '#include "oteld/detail/wire.hpp"'),
     ("client/src/provider.cpp", '#include "shm/lane_writer.hpp"'),
     ("client/include/oteld/asio.hpp", "#include <boost/asio/execution.hpp>"),
+    ("client/include/oteld/spdlog.hpp", "#include <spdlog/pattern_formatter.h>"),
 ])
 def test_an_include_that_points_down_is_not(name, line):
     assert not violations(pathlib.Path(name), line)

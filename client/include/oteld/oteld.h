@@ -1,5 +1,13 @@
 /* The client in C11, for C programs and for other languages to build on.
  *
+ * Example:
+ *     oteld_tracer shop =
+ *         oteld_get_tracer(OTELD_STR("shop.orders"), OTELD_STR("1.4.0"), OTELD_STR(""));
+ *     oteld_span span = {{0}};
+ *     oteld_span_start(&span, shop, OTELD_STR("checkout"), NULL);
+ *     oteld_span_set_int(&span, OTELD_STR("order.lines"), 3);
+ *     oteld_span_end(&span, 0);
+ *
  * Handles are values; lengths are explicit (OTELD_STR for literals); no callback is on the span
  * path. Every function is safe with a null pointer, a zeroed handle or an ended span, and does
  * nothing then. Threads: a span is used by one thread at a time and may end on another. Times are
@@ -130,6 +138,12 @@ typedef struct oteld_scope {
 oteld_scope oteld_attach(const oteld_span* span);
 void oteld_detach(oteld_scope* scope);
 oteld_context oteld_current(void);
+
+/* Ids in lower-case hex, for the fields trace_id and span_id of a log line. They write 33 and 17
+ * bytes into `text` and return it; "" where there is no span. Flags print as %02x.
+ * https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/ */
+const char* oteld_trace_id_text(oteld_context context, char text[33]);
+const char* oteld_span_id_text(oteld_context context, char text[17]);
 
 /* Waits until every span ended so far is safe with the daemon. False: timeout, or no daemon. */
 bool oteld_flush(uint64_t timeout_ns);
