@@ -1,12 +1,23 @@
 // The context across co_await, for coroutine types of one's own: a base class for their promises.
 //
-//     struct promise_type : oteld::ContextPromise {
-//         auto initial_suspend() { return starting(std::suspend_always{}); }
-//         auto final_suspend() noexcept { return finishing(ResumeWhoWaits{}); }
-//         auto yield_value(int) { return following(std::suspend_always{}); }   // Of a generator.
-//         ...                                    // await_transform() is the base class's.
+// Example:
+//     struct Job {  // Starts when it is called; nobody waits for it.
+//         struct promise_type : oteld::ContextPromise {  // await_transform() is the base class's.
+//             Job get_return_object() { return {}; }
+//             auto initial_suspend() { return starting(std::suspend_never{}); }
+//             auto final_suspend() noexcept { return finishing(std::suspend_never{}); }
+//             void return_void() {}
+//             void unhandled_exception() { std::terminate(); }
+//         };
 //     };
-//     co_await oteld::traced(tracer, "load order", load(id));
+//
+//     Job checkout(std::string id) {
+//         auto span = tracer.scope("checkout");
+//         const Order order = co_await oteld::traced(tracer, "load order", load(id));
+//         ship(order);  // Under `span`, on whichever thread this goes on.
+//     }
+//
+// A generator's yield_value() returns following(std::suspend_always{}).
 //
 // A coroutine begins with the context in which it was called. What it makes current (a ScopedSpan,
 // a ContextScope) is current while it runs, on whichever thread resumes it, and at no other time:

@@ -1,5 +1,10 @@
 // A tracer names the library that records (the instrumentation scope) and starts spans.
 //
+// Example:
+//     const auto shop = oteld::tracer("shop.orders", "1.4.0");
+//     auto request = shop.scope("POST /orders", {{"order.id", order.id}}, oteld::server);
+//     auto later = shop.span("send invoice", oteld::root, oteld::link_to(request.context()));
+//
 // Used by: everybody. Threads: any; a Tracer is a cheap, copyable value that may be static.
 // A tracer() call interns its scope and may allocate and lock: call it once per library, not per
 // span. https://opentelemetry.io/docs/specs/otel/trace/api/#tracer
