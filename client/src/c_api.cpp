@@ -1,18 +1,19 @@
 // The C interface, on top of the same inline encoder as the C++ one.
 
+#include "c_api.hpp"
+
 #include "oteld/api.hpp"
-#include "oteld/oteld.h"
 
 #include <cstring>
 #include <new>
 #include <vector>
 
-#define OTELD_EXPORT extern "C" __attribute__((visibility("default")))
-
 namespace {
 
 using oteld::Attribute;
 using oteld::Value;
+using oteld::c::RawScope;
+using oteld::c::view;
 
 static_assert(sizeof(oteld_span) >= sizeof(oteld::abi::Span));
 
@@ -26,10 +27,6 @@ const oteld::abi::Span* raw(const oteld_span* span) noexcept {
 // Null unless the span records.
 oteld::abi::Span* recording(oteld_span* span) noexcept {
     return span != nullptr && oteld::abi::recording(*raw(span)) ? raw(span) : nullptr;
-}
-
-std::string_view view(oteld_str text) noexcept {
-    return text.data == nullptr ? std::string_view() : std::string_view(text.data, text.size);
 }
 
 // As a number: a C caller may have written any into it, which C++ does not allow an enum to hold.
@@ -257,15 +254,6 @@ OTELD_EXPORT void oteld_span_end(oteld_span* span, uint64_t end_time) {
     if (raw(span)->record != nullptr) oteld::abi::client()->end(raw(span), end_time);
     oteld::abi::release(std::exchange(raw(span)->context.trace_state, nullptr));
 }
-
-namespace {
-struct RawScope {
-    oteld::abi::Context attached;
-    oteld::abi::FullContext previous;
-    std::uint64_t active;
-};
-static_assert(sizeof(oteld_scope) >= sizeof(RawScope));
-}  // namespace
 
 OTELD_EXPORT oteld_scope oteld_attach(const oteld_span* span) {
     oteld_scope scope{};

@@ -122,6 +122,94 @@ static void scopes(oteld_tracer tracer) {
     oteld_span_end(&outer, 0);
 }
 
+typedef struct headers {
+    char names[4][16];
+    char values[4][64];
+    int count;
+} headers;
+
+static void set_header(void* carrier, oteld_str name, oteld_str value) {
+    headers* to = carrier;
+    EXPECT(to->count < 4 && name.size < 16 && value.size < 64);
+    memcpy(to->names[to->count], name.data, name.size);
+    memcpy(to->values[to->count++], value.data, value.size);
+}
+
+static oteld_str get_header(void* carrier, oteld_str name) {
+    const headers* from = carrier;
+    oteld_str found = {NULL, 0};
+    for (int i = 0; i < from->count; ++i) {
+        if (strlen(from->names[i]) != name.size) continue;
+        if (memcmp(from->names[i], name.data, name.size) != 0) continue;
+        found.data = from->values[i];
+        found.size = strlen(found.data);
+    }
+    return found;
+}
+
+static bool baggage_is(const char* key, const char* expected) {
+    const oteld_str found = oteld_baggage((oteld_str){key, strlen(key)});
+    if (expected == NULL || found.data == NULL) return expected == NULL && found.data == NULL;
+    return found.size == strlen(expected) && memcmp(found.data, expected, found.size) == 0;
+}
+
+/* From the client's side of a call to the server's. */
+static void propagation(oteld_tracer tracer) {
+    headers sent = {{{0}}, {{0}}, 0};
+    oteld_span call = {{0}};
+    oteld_span_start(&call, tracer, OTELD_STR("call"), NULL);
+    const oteld_context identity = oteld_span_context(&call);
+    oteld_scope in_call = oteld_attach(&call);
+    EXPECT(baggage_is("tenant", NULL));
+    oteld_scope with_tenant = oteld_attach_baggage(OTELD_STR("tenant"), OTELD_STR("t 7"));
+    oteld_scope with_shop = oteld_attach_baggage(OTELD_STR("shop"), OTELD_STR("eu"));
+    EXPECT(baggage_is("tenant", "t 7") && baggage_is("shop", "eu") && baggage_is("other", NULL));
+    oteld_scope without_shop = oteld_attach_baggage(OTELD_STR("shop"), (oteld_str){NULL, 0});
+    EXPECT(baggage_is("tenant", "t 7") && baggage_is("shop", NULL));
+    oteld_inject(set_header, &sent);
+    oteld_detach(&without_shop);
+    EXPECT(baggage_is("shop", "eu"));
+    oteld_detach(&with_shop);
+    oteld_detach(&with_tenant);
+    EXPECT(baggage_is("tenant", NULL));
+    oteld_detach(&in_call);
+    oteld_span_end(&call, 0);
+    EXPECT(sent.count == 2);
+    char id[33];
+    char expected[64];
+    oteld_trace_id_text(identity, id);
+    snprintf(expected, sizeof expected, "00-%s-", id);
+    strcat(strcat(expected, oteld_span_id_text(identity, id)), "-03");
+    EXPECT(strcmp(sent.names[0], "traceparent") == 0 && strcmp(sent.values[0], expected) == 0);
+    EXPECT(strcmp(sent.names[1], "baggage") == 0 && strcmp(sent.values[1], "tenant=t%207") == 0);
+
+    memcpy(sent.names[sent.count], "tracestate", 10);
+    memcpy(sent.values[sent.count++], "shop=eu", 7);
+    oteld_scope caller = oteld_extract(get_header, &sent);
+    const oteld_context remote = oteld_current();
+    EXPECT(memcmp(remote.span_id, identity.span_id, sizeof remote.span_id) == 0);
+    EXPECT(remote.remote == 1 && remote.flags == identity.flags && baggage_is("tenant", "t 7"));
+    oteld_span served = {{0}};
+    oteld_span_start(&served, tracer, OTELD_STR("served"), NULL);
+    headers passed_on = {{{0}}, {{0}}, 0};
+    oteld_inject(set_header, &passed_on);
+    EXPECT(get_header(&passed_on, OTELD_STR("tracestate")).size == 7);
+    oteld_span_end(&served, 0);
+    oteld_detach(&caller);
+    EXPECT(oteld_current().span_id[0] == 0 && baggage_is("tenant", NULL));
+
+    headers none = {{{0}}, {{0}}, 0};
+    oteld_scope nothing = oteld_extract(get_header, &none);
+    EXPECT(oteld_current().remote == 0);
+    oteld_detach(&nothing);
+    oteld_inject(NULL, NULL);
+    oteld_scope no_getter = oteld_extract(NULL, NULL);
+    oteld_detach(&no_getter);
+    EXPECT(oteld_baggage((oteld_str){NULL, 9}).data == NULL);
+    oteld_scope no_key = oteld_attach_baggage((oteld_str){NULL, 9}, OTELD_STR("value"));
+    oteld_detach(&no_key);
+}
+
 /* Nothing here may crash, and only spans that were really started may be recorded. */
 static void nothing_at_all(oteld_tracer tracer) {
     const oteld_str null = {NULL, 99};
@@ -179,6 +267,7 @@ int main(void) {
         oteld_get_tracer(OTELD_STR("c"), OTELD_STR("1.0"), OTELD_STR("https://example.org/c"));
     every_field(tracer);
     scopes(tracer);
+    propagation(tracer);
     nothing_at_all(tracer);
     (void)oteld_get_tracer((oteld_str){NULL, 9}, (oteld_str){NULL, 9}, (oteld_str){NULL, 9});
     EXPECT(!oteld_flush(1)); /* Nobody drains here. */

@@ -145,6 +145,25 @@ oteld_context oteld_current(void);
 const char* oteld_trace_id_text(oteld_context context, char text[33]);
 const char* oteld_span_id_text(oteld_context context, char text[17]);
 
+/* Passing the context on to another process, in W3C trace context and baggage; with
+ * OTEL_PROPAGATORS, in those of the two that it names. oteld_inject() calls `set` for each header
+ * to send: of the span that is current, and its baggage. oteld_extract() asks `get` for the headers
+ * of a request, by names in lower case (data null: there is none; what it returns is read before
+ * its next call), and makes what they say current: the caller's span, trace state and baggage.
+ * Detach it like oteld_attach()'s. Malformed headers count as absent.
+ * https://www.w3.org/TR/trace-context-2/ https://www.w3.org/TR/baggage/ */
+typedef void (*oteld_set_header)(void* carrier, oteld_str name, oteld_str value);
+typedef oteld_str (*oteld_get_header)(void* carrier, oteld_str name);
+void oteld_inject(oteld_set_header set, void* carrier);
+oteld_scope oteld_extract(oteld_get_header get, void* carrier);
+
+/* Baggage goes along to every service that is called: nothing secret belongs in it. The value that
+ * is current for a key, as long as that stays current; data null: there is none. */
+oteld_str oteld_baggage(oteld_str key);
+/* Makes the current context current with this in its baggage, or without the key where the value's
+ * data is null. Detach it like oteld_attach()'s. */
+oteld_scope oteld_attach_baggage(oteld_str key, oteld_str value);
+
 /* Waits until every span ended so far is safe with the daemon. False: timeout, or no daemon. */
 bool oteld_flush(uint64_t timeout_ns);
 

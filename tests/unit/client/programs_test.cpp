@@ -49,7 +49,7 @@ TEST_CASE("a C program records every field, and null, zeroed and ended handles a
     run_program(directory, "client_c_api").clean();
     const Rings rings = read_rings(directory.path());
     check_balance(rings);
-    CHECK(rings.spans.size() == 5);
+    CHECK(rings.spans.size() == 7);
     CHECK(rings.open.empty());
     const ReadSpan& span = rings.span("every field");
     CHECK(span.kind == 5);
@@ -84,6 +84,8 @@ TEST_CASE("a C program records every field, and null, zeroed and ended handles a
     CHECK(span.links[0].attributes == Pairs{{"in", "3"}});
     CHECK(rings.span("inner").parent_id == rings.span("outer").span_id);
     CHECK(rings.span("apart").parent_id == "");
+    CHECK(rings.span("served").parent_id == rings.span("call").span_id);
+    CHECK(rings.span("served").trace_id == rings.span("call").trace_id);
     const ReadSpan& hollow = rings.span("hollow");
     CHECK(hollow.at("hollow array") == "[]");
     CHECK(hollow.at("hollow map") == "{}");
