@@ -92,7 +92,7 @@ inline abi::Values* make_values(const void* key, abi::Shared* value, abi::Values
     if (value != nullptr) append(key, value);
     if (!complete) return abi::release(value);
     for (abi::Values* at = values; found != nullptr && at != found && complete; at = at->next) {
-        abi::retain(at->value);
+        abi::retain(at->value);  // NOLINT(clang-analyzer-core.NullDereference): `found` is ahead.
         append(at->key, at->value);
         if (!complete) abi::release(at->value);
     }
