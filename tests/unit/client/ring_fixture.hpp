@@ -13,6 +13,7 @@
 #include <doctest/doctest.h>
 #include <sys/types.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -93,6 +94,10 @@ public:
 private:
     pid_t pid_ = -1;
 };
+
+// From now on this thread and those that it starts are refused a system call that has `value` as
+// its argument of that number, the first being 0, with `error`.
+void refuse(long call, int argument, std::uint32_t value, int error);
 
 // Waits until the condition holds; ends the process (or fails the test) when a minute passes in
 // vain.
