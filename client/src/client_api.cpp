@@ -83,6 +83,7 @@ TracerProvider::TracerProvider(const Settings& settings, bool local) {
                                        std::memory_order_acq_rel)) {
     }
     provider_ = provider.release();
+    sdk::publish_context(provider_at(provider_), sdk::Occasion::provider_made);
 }
 
 void TracerProvider::make_global() const noexcept {

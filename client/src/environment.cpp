@@ -1,8 +1,6 @@
 #include "provider.hpp"
 #include "signals.hpp"
 
-#include "oteld/value.hpp"
-
 #include <strings.h>
 #include <unistd.h>
 
@@ -161,10 +159,7 @@ Sampler sampler() {
 }
 
 void put(std::string& out, std::string_view key, const Value& value) {
-    const std::size_t bytes = detail::key_value_field_bytes(1, key, value, UINT32_MAX);
-    out.resize(out.size() + bytes);
-    detail::put_key_value(reinterpret_cast<std::uint8_t*>(out.data()) + out.size() - bytes, 1, key,
-                          value, UINT32_MAX);
+    append_key_value(out, 1, key, value);
 }
 
 bool has(const StringPairs& pairs, std::string_view key) noexcept {
@@ -175,6 +170,14 @@ bool has(const StringPairs& pairs, std::string_view key) noexcept {
 }
 
 }  // namespace
+
+void append_key_value(std::string& out, std::uint32_t field, std::string_view key,
+                      const Value& value) {
+    const std::size_t bytes = detail::key_value_field_bytes(field, key, value, UINT32_MAX);
+    out.resize(out.size() + bytes);
+    detail::put_key_value(reinterpret_cast<std::uint8_t*>(out.data()) + out.size() - bytes, field,
+                          key, value, UINT32_MAX);
+}
 
 std::uint64_t ratio_threshold(double ratio) noexcept {
     if (!(ratio > 0.0)) return 0;  // NaN, too.
@@ -237,9 +240,10 @@ Provider* make_provider(std::string_view service_name, std::string_view service_
     return provider.release();
 }
 
-std::string Provider::resource_message(const std::uint8_t (&process_id)[16]) const {
+std::string Provider::resource_message(const std::uint8_t (&process_id)[16],
+                                       std::int64_t pid) const {
     std::string message = resource;
-    put(message, "process.pid", static_cast<std::int64_t>(getpid()));
+    put(message, "process.pid", pid);
     if (!instance_id_given) {  // A random UUID for each process, a new one after fork.
         char text[40];
         const auto* b = process_id;

@@ -63,6 +63,7 @@ Process* make_process() {
     random.seed();
     const std::uint64_t id[2] = {random.next(), random.next()};
     std::memcpy(process->process_id, id, sizeof process->process_id);
+    process->pid = getpid();
     // Never moved, which add_segment() sees to: a fork's child reads the list, in whatever state
     // another thread of its parent left it.
     process->segments.reserve(segments_max);
@@ -94,6 +95,8 @@ Process* this_process() noexcept {
         }
         if (parent != nullptr) close_inherited(*parent);
         last_process.store(fresh, std::memory_order_relaxed);
+        if (parent != nullptr && parent->context.provider != nullptr)
+            publish_context(*fresh, *parent->context.provider, Occasion::provider_made);
         return fresh;
     });
 }

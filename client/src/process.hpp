@@ -11,6 +11,7 @@
 // again.
 #pragma once
 
+#include "process_context.hpp"
 #include "provider.hpp"
 #include "random.hpp"
 #include "shm/lane_writer.hpp"
@@ -18,6 +19,7 @@
 #include "shm/segment_create.hpp"
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include <cstddef>
 #include <mutex>
@@ -76,6 +78,7 @@ struct Process {
     std::uint64_t generation = 0;
     pid_t pid = 0;  // Who made it. A child of vfork() finds it, too.
     std::uint8_t process_id[16] = {};
+    pid_t pid = 0;
     std::vector<SegmentEntry*> segments;
     std::vector<Lane*> lanes;    // With data.
     std::vector<Lane*> banks;    // Slots only.
@@ -99,6 +102,7 @@ struct Process {
     std::uint64_t control_inode = 0;
     shm::Reclaimed reclaimed;  // Not counted yet: that takes a ring.
     bool warned = false;
+    ProcessContext context;
 
     void count(shm::ProcessCounter counter, std::uint64_t by = 1) noexcept {
         if (shm::SegmentHeader* header = counters.load(std::memory_order_acquire)) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "oteld/detail/abi.hpp"
+#include "oteld/value.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -62,8 +63,9 @@ struct Provider {
     std::string resource_schema_url;
     bool instance_id_given = false;  // service.instance.id came from the user.
 
-    // The Resource message of the calling process: adds process.pid and service.instance.id.
-    [[nodiscard]] std::string resource_message(const std::uint8_t (&process_id)[16]) const;
+    // The Resource message of a process: adds process.pid and service.instance.id.
+    [[nodiscard]] std::string resource_message(const std::uint8_t (&process_id)[16],
+                                               std::int64_t pid) const;
 
     // Its scopes get no generation, so that each of their starts goes the slow way.
     [[nodiscard]] bool starts_slowly() const noexcept { return hooks != nullptr || xray_ids; }
@@ -103,6 +105,9 @@ using StringPairs = std::vector<std::pair<std::string, std::string>>;
 [[nodiscard]] bool is_global(const Provider* provider) noexcept;
 // Null: the one of the environment, made anew.
 void set_global_provider(const Provider* provider) noexcept;
+// Appends a KeyValue as that field.
+void append_key_value(std::string& out, std::uint32_t field, std::string_view key,
+                      const Value& value);
 // The threshold of a ratio from 0 to 1.
 [[nodiscard]] std::uint64_t ratio_threshold(double ratio) noexcept;
 

@@ -156,7 +156,7 @@ static TableItem resource_item(const Process& process, const Provider& provider,
                                std::size_t index) {
     return {shm::TableKind::resource, static_cast<std::uint16_t>(index), 0,
             std::string_view(provider.resource_schema_url).substr(0, UINT16_MAX),
-            provider.resource_message(process.process_id)};
+            provider.resource_message(process.process_id, process.pid)};
 }
 
 static TableItem scope_item(const Process& process, const Scope& scope, std::size_t index) {

@@ -1,9 +1,9 @@
 // Rings that a program sets up itself: how large, how many, and whether more may follow.
 //
 // They are made when the first provider that asks for them is, so that a program that turns growth
-// off has opened every file it will ever open by then. A fork's child takes the wishes over;
-// without growth it has no ring of its own until it makes such a provider itself, because it may be
-// in a sandbox by then where opening a file is deadly.
+// off has opened every file it will ever open by then, and published who it is. A fork's child
+// takes the wishes over; without growth it has no ring of its own until it makes such a provider
+// itself, because it may be in a sandbox by then where opening a file is deadly.
 
 #include "process.hpp"
 #include "segments.hpp"
@@ -75,6 +75,7 @@ void set_up_rings(const Provider& provider, const RingWishes& wishes) {
             "a second provider's lanes, lane size and growth are ignored: rings are the "
             "process's");
     process->set_up = true;
+    publish_context(*process, provider, Occasion::rings_set_up);
     process->growth.store(wishes.growth, std::memory_order_relaxed);
     process->lane_bytes_first = checked_lane_bytes(wishes);
     process->bytes_max = ring_bytes_max();

@@ -224,9 +224,12 @@ const Provider* global_provider() {
     const Provider* provider = global.load(std::memory_order_acquire);
     if (provider != nullptr) return provider;
     Provider* fresh = make_provider({}, {}, {});
-    if (global.compare_exchange_strong(provider, fresh, std::memory_order_acq_rel)) return fresh;
-    delete fresh;
-    return provider;
+    if (!global.compare_exchange_strong(provider, fresh, std::memory_order_acq_rel)) {
+        delete fresh;
+        return provider;
+    }
+    publish_context(*fresh, Occasion::global_changed);
+    return fresh;
 }
 
 const Provider* known_global_provider() noexcept { return global.load(std::memory_order_acquire); }
@@ -245,6 +248,7 @@ void set_global_provider(const Provider* provider) noexcept {
         if (known->own == nullptr)
             known->generation.store(Scope::unregistered, std::memory_order_seq_cst);
     }
+    if (provider != nullptr) publish_context(*provider, Occasion::global_changed);
 }
 
 void forget_scopes() noexcept {

@@ -1,5 +1,6 @@
 // Rings that a program sets up itself: number and size of lanes, growth off, and a sandbox behind
 // that.
+#include "outside.hpp"
 #include "ring_fixture.hpp"
 
 #include "oteld/client.hpp"
@@ -273,6 +274,28 @@ TEST_CASE("without growth a fork's child has no ring until it makes a provider i
     const Rings rings = read_rings(directory.path());
     check_balance(rings);
     CHECK(rings.spans.size() == 3);
+}
+
+TEST_CASE("in a sandbox a program makes a further provider the global one, and records under it") {
+    if (sanitized) {
+        MESSAGE("not run: sanitizers make system calls of their own");
+        return;
+    }
+    const RingDirectory directory;
+    run_child(directory.path(), [] {
+        const TracerProvider first(fixed(1));
+        first.make_global();
+        std::thread([] {
+            enter_sandbox();
+            const TracerProvider second(Settings{}.service("second"));
+            second.make_global();
+            EXPECT(test_tracer().span("s").recording());
+        }).join();
+        EXPECT(look_at_process(::getpid()).at("service.name") == "\"second\"");
+    }).clean();
+    const Rings rings = read_rings(directory.path());
+    check_balance(rings);
+    CHECK(rings.resource_of(rings.span("s")).at("service.name") == "\"second\"");
 }
 
 TEST_CASE("a program in a sandbox where no file can be opened records on") {
