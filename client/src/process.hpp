@@ -17,6 +17,7 @@
 #include "shm/lane_writer.hpp"
 #include "shm/open_spans.hpp"
 #include "shm/segment_create.hpp"
+#include "thread_context.hpp"
 
 #include <pthread.h>
 #include <sys/types.h>
@@ -123,6 +124,8 @@ struct Thread {
     std::uint32_t stack = 0;
     volatile std::uint32_t reentered = 0;  // Spans that a signal handler wanted to start meanwhile.
     volatile std::uint32_t reentered_ends = 0;
+    bool announced = false;  // Profilers find `shown`.
+    ThreadContext shown{};   // `current`, for profilers.
     abi::FullContext current{};
     const HookFrame* hooks = nullptr;  // hooks.hpp
 };

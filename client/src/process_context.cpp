@@ -102,6 +102,10 @@ std::string payload_of(const Process& process, const Provider& provider) {
     std::string payload(wire::bytes_field_bytes(1, resource.size()), '\0');
     wire::put_bytes(reinterpret_cast<std::uint8_t*>(payload.data()), 1, resource.data(),
                     resource.size());
+    // How to read the threads' contexts: thread_context.cpp. No key has an index yet.
+    append_key_value(payload, 2, "threadlocal.schema_version", "tlsdesc_v1_dev");
+    append_key_value(payload, 2, "threadlocal.attribute_key_map",
+                     Value(static_cast<const Value*>(nullptr), 0));
     return payload;
 }
 

@@ -91,6 +91,15 @@ void put(void* context, ContextWord word, std::uint64_t value) noexcept {
     put(&to, trace_state, get(&from, trace_state));
 }
 
+// The same for profilers, behind the change of what is current. A signal handler that has
+// `interrupted` the client leaves the record as it is: what it makes current goes with it.
+[[gnu::always_inline]] inline void show(Thread& thread, const abi::Context& now,
+                                        bool interrupted) noexcept {
+    if (__builtin_expect(interrupted, 0)) return;
+    thread.shown.put(get(&now, trace_id_first), get(&now, trace_id_last), get(&now, span_id),
+                     get(&now, flags));
+}
+
 // What attach() writes into the reserved bytes of a context, behind flags and remote: its place in
 // the stack of contexts. 32 bits that say which stack, then 16 bits of depth. A thread's own stack
 // is the address of its Thread; a coroutine's is one of its own, whichever thread it runs on.
@@ -107,20 +116,31 @@ std::uint64_t place(const Thread& thread, std::uint64_t depth) noexcept {
 }
 
 [[gnu::always_inline]] inline void push(Thread& thread, const abi::Context& span,
-                                        abi::FullContext& previous) noexcept {
+                                        abi::FullContext& previous, bool interrupted) noexcept {
     abi::FullContext& now = thread.current;
     abi::retain(span.trace_state);
     const std::uint64_t before = get(&now, flags);
     const std::uint64_t depth = before >> depth_shift;
     copy(now.span, previous.span, (before & flags_mask) | place(thread, depth));
     copy(span, now.span, (get(&span, flags) & flags_mask) | place(thread, depth + 1));
+    show(thread, span, interrupted);
+}
+
+void attach(const abi::Context* span, abi::FullContext* previous) noexcept;
+
+// Before anything else, so that attach() remains a leaf.
+[[gnu::noinline]] void attach_first(const abi::Context* span, abi::FullContext* previous) noexcept {
+    announce(this_thread);
+    attach(span, previous);
 }
 
 // The values stay: each of the two contexts has a reference to them.
 void attach(const abi::Context* span, abi::FullContext* previous) noexcept {
     Thread& thread = this_thread;
-    const Inside inside(thread, thread.inside);
-    push(thread, *span, *previous);
+    if (__builtin_expect(!thread.announced, 0)) return attach_first(span, previous);
+    const std::uint32_t before = thread.inside;
+    const Inside inside(thread, before);
+    push(thread, *span, *previous, before != 0);
     const std::uint64_t kept = get(&thread.current, values);
     put(previous, values, kept);
     if (__builtin_expect(kept != 0, 0)) abi::retain(thread.current.values);
@@ -128,15 +148,53 @@ void attach(const abi::Context* span, abi::FullContext* previous) noexcept {
 
 void attach_all(const abi::FullContext* context, abi::FullContext* previous) noexcept {
     Thread& thread = this_thread;
-    const Inside inside(thread, thread.inside);
+    if (__builtin_expect(!thread.announced, 0)) announce(thread);
+    const std::uint32_t before = thread.inside;
+    const Inside inside(thread, before);
     abi::retain(context->values);
-    push(thread, context->span, *previous);
+    push(thread, context->span, *previous, before != 0);
     previous->values = thread.current.values;
     thread.current.values = context->values;
 }
 
+// What is seldom: a signal handler was kept out meanwhile, or there is something to let go of.
+[[gnu::noinline]] void after_detach(Thread& thread, abi::TraceState* state,
+                                    abi::Values* values) noexcept {
+    if (reentries(thread) != 0 && thread.inside == 0) Inside::count_reentries(thread);
+    abi::release(state);
+    abi::release(values);
+}
+
+// Replaced first and let go of then: a signal handler must not find what is gone.
+[[gnu::always_inline]] inline void restore(Thread& thread, abi::FullContext& previous) noexcept {
+    abi::TraceState* unused_state = thread.current.span.trace_state;
+    abi::Values* unused_values = thread.current.values;
+    const std::uint32_t before = thread.inside;
+    thread.inside = 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    copy(previous.span, thread.current.span, get(&previous, flags));
+    put(&thread.current, values, get(&previous, values));
+    show(thread, previous.span, before != 0);
+    previous.span.trace_state = nullptr;
+    previous.values = nullptr;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    thread.inside = before;
+    if (__builtin_expect((reentries(thread) | reinterpret_cast<std::uintptr_t>(unused_state) |
+                          reinterpret_cast<std::uintptr_t>(unused_values)) != 0,
+                         0))
+        after_detach(thread, unused_state, unused_values);
+}
+
 // Out of order: what was attached above goes too, and when its turn comes it is gone already. On
 // another thread: that one's context is left alone.
+[[gnu::noinline]] void detach_out_of_order(Thread& thread, abi::FullContext& previous,
+                                           bool mine) noexcept {
+    if (Process* process = this_process()) process->count(shm::ProcessCounter::misuses);
+    if (mine) return restore(thread, previous);
+    abi::release(std::exchange(previous.span.trace_state, nullptr));
+    abi::release(std::exchange(previous.values, nullptr));
+}
+
 void detach(const abi::Context* attached, abi::FullContext* previous) noexcept {
     Thread& thread = this_thread;
     const std::uint64_t before = get(previous, flags);
@@ -145,37 +203,25 @@ void detach(const abi::Context* attached, abi::FullContext* previous) noexcept {
     const bool mine = (before & ~flags_mask) == place(thread, depth_before) && depth > depth_before;
     const bool innermost = mine && depth == depth_before + 1 &&
                            get(&thread.current, span_id) == get(attached, span_id);
-    if (!innermost) {
-        if (Process* process = this_process()) process->count(shm::ProcessCounter::misuses);
-    }
-    // Replaced first and let go of then: a signal handler must not find what is gone.
-    abi::FullContext& unused = mine ? thread.current : *previous;
-    abi::TraceState* unused_state = unused.span.trace_state;
-    abi::Values* unused_values = unused.values;
-    if (mine) {
-        const Inside inside(thread, thread.inside);
-        copy(previous->span, thread.current.span, before);
-        put(&thread.current, values, get(previous, values));
-    }
-    previous->span.trace_state = nullptr;
-    previous->values = nullptr;
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    abi::release(unused_state);
-    abi::release(unused_values);
+    if (__builtin_expect(!innermost, 0)) return detach_out_of_order(thread, *previous, mine);
+    restore(thread, *previous);
 }
 
 bool exchange_stack(abi::Stack* stack) noexcept {
     Thread& thread = this_thread;
     const std::uint32_t running = own_stack(thread) + thread.stack;
     const bool leaving = stack->held != stack->own;
+    if (__builtin_expect(!thread.announced, 0)) announce(thread);
     if (leaving && running != stack->own) {
         if (Process* process = this_process()) process->count(shm::ProcessCounter::misuses);
         return false;
     }
-    const Inside inside(thread, thread.inside);
+    const std::uint32_t before = thread.inside;
+    const Inside inside(thread, before);
     thread.stack = stack->held - own_stack(thread);
     stack->held = leaving ? stack->own : running;
     std::swap(thread.current, stack->context);
+    show(thread, thread.current.span, before != 0);
     return true;
 }
 

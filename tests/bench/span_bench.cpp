@@ -119,6 +119,14 @@ inline std::uint64_t clock_reading() {
                                                {"customer", customer}});
 }
 
+// A context made current and taken away again, without a span.
+[[gnu::noinline]] void attach_and_detach(int, std::string_view) {
+    static const std::uint8_t trace_id[16] = {1};
+    static const std::uint8_t span_id[8] = {1};
+    static const SpanContext context(trace_id, span_id, 1, true);
+    const auto scope = attach(context);
+}
+
 // A parent that is not sampled: its children are not either.
 [[gnu::noinline]] void unsampled_span(int i, std::string_view customer) {
     static const std::uint8_t trace_id[16] = {1};
@@ -168,6 +176,7 @@ int main(int count, char** arguments) {
         {"header 5 attributes, current", header_scope},
         {"header 5 attributes, at the start", header_start},
         {"unsampled", unsampled_span},
+        {"attach and detach", attach_and_detach},
     };
     for (const auto& one : cases) {
         oteld::bench::report(one.first, oteld::bench::measure(

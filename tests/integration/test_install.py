@@ -133,6 +133,34 @@ def test_a_program_of_pkg_config_records(prefix, cxx_source, daemon, tmp_path, k
     spans_arrive(daemon, program, 2, f"pkg-config-{kind}")
 
 
+def dynamic_symbols(path):
+    """Name and kind of what the program or library defines for others; templates of the standard library left out."""
+    rows = [row.split() for row in run("readelf", "--dyn-syms", "--wide", path).splitlines()]
+    return {row[7]: row[3] for row in rows if len(row) == 8 and row[4] == "GLOBAL" and row[6].isdigit()}
+
+
+@pytest.mark.parametrize("kind", ["cmake", "pkg-config"])
+def test_a_program_with_a_static_client_shows_profilers_its_threads(prefix, request, cxx_source, tmp_path, kind):
+    skip_under_sanitizers(prefix)
+    if kind == "cmake":
+        program = request.getfixturevalue("cmake_programs") / "with_client_static"
+    else:
+        program = tmp_path / "stranger"
+        libraries = [str(library_dir(prefix) / "liboteld.a") if word == "-loteld" else word
+                     for word in pkg_config(prefix, "--static", "--libs")]
+        run("g++", "-std=c++17", *pkg_config(prefix, "--cflags"), cxx_source, "-o", program, *libraries)
+    assert "liboteld.so" not in run("readelf", "-d", program)
+    assert dynamic_symbols(program).get("otel_thread_ctx_v1") == "TLS"
+
+
+def test_the_library_exports_its_interface_and_what_profilers_look_for(prefix):
+    symbols = dynamic_symbols(library_dir(prefix) / "liboteld.so")
+    assert symbols["otel_thread_ctx_v1"] == "TLS" and symbols["oteld_client_v1"] == "FUNC"
+    # The C interface; what the public headers declare in our namespace.
+    other = [name for name in symbols if not re.match(r"oteld_|_ZNK?5oteld", name)]
+    assert other == ["otel_thread_ctx_v1"]
+
+
 def test_the_flags_are_those_that_turn_recording_on(prefix):
     assert "-Wl,-u,oteld_client_v1" in pkg_config(prefix, "--static", "--libs")
     assert "-Wl,--push-state,--no-as-needed" in pkg_config(prefix, "--libs")

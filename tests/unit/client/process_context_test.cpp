@@ -43,7 +43,8 @@ void refuse_names(int error) { refuse(SYS_prctl, 0, set_vma, error); }
 
 }  // namespace
 
-TEST_CASE("from outside a process has the resource that its ring has") {
+TEST_CASE(
+    "from outside a process has the resource that its ring has, and says how to read threads") {
     const RingDirectory directory;
     const LivingChild child(directory.path(), [] {
         ::setenv("OTEL_SERVICE_NAME", "orders", 1);
@@ -59,6 +60,8 @@ TEST_CASE("from outside a process has the resource that its ring has") {
     CHECK(seen.at("deployment.environment.name") == "\"test\"");
     CHECK(seen.at("process.pid") == std::to_string(child.pid()));
     CHECK(seen.resource == read_rings(directory.path()).resource().attributes);
+    CHECK(seen.attributes == Pairs{{"threadlocal.schema_version", "\"tlsdesc_v1_dev\""},
+                                   {"threadlocal.attribute_key_map", "[]"}});
     timespec now{};
     ::clock_gettime(CLOCK_BOOTTIME, &now);
     const auto now_ns = static_cast<std::uint64_t>(now.tv_sec) * 1000000000U +
