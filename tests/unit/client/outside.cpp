@@ -4,9 +4,12 @@
 
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -149,6 +152,14 @@ bool decode(std::string_view payload, SeenContext& seen) {
     return well && !context.wrong();
 }
 
+#if defined(__x86_64__)
+const std::function<void()>* stepped_body = nullptr;
+void run_stepped_body(int) {
+    (*stepped_body)();
+    ::raise(SIGSTOP);
+}
+#endif
+
 // False: it was changed meanwhile.
 bool read_context(pid_t pid, std::uint64_t at, SeenContext& seen) {
     std::uint8_t header[header_bytes], again[header_bytes];
@@ -190,6 +201,55 @@ SeenContext look_at_process(pid_t pid, bool unnamed) {
         return read_context(pid, mappings[0].begin, seen);
     });
     return seen;
+}
+
+std::uint64_t context_address(pid_t pid) {
+    const std::vector<Mapping> mappings = context_mappings(pid, false);
+    REQUIRE(mappings.size() == 1);
+    return mappings[0].begin;
+}
+
+std::optional<SeenContext> context_at(pid_t pid, std::uint64_t address) {
+    SeenContext seen;
+    if (!read_context(pid, address, seen)) return std::nullopt;
+    return seen;
+}
+
+bool at_every_instruction(const std::string& directory, const std::function<void()>& prepare,
+                          const std::function<void()>& body,
+                          const std::function<void(pid_t)>& look) {
+#if defined(__x86_64__)
+    if (sanitized) {
+        MESSAGE("not run: a sanitizer's code has too many instructions");
+        return false;
+    }
+    // The body is a signal's handler, so that it begins when the child is traced.
+    const LivingChild child(directory, [&] {
+        stepped_body = &body;
+        struct sigaction action {};
+        action.sa_handler = run_stepped_body;
+        EXPECT(::sigaction(SIGUSR1, &action, nullptr) == 0);
+        prepare();
+    });
+    if (::ptrace(PTRACE_ATTACH, child.pid(), 0, 0) != 0) {
+        MESSAGE("not run: ptrace is not allowed here");
+        return false;
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child.pid(), &status, 0) == child.pid());
+    for (long signal = SIGUSR1;; signal = 0) {
+        look(child.pid());
+        REQUIRE(::ptrace(PTRACE_SINGLESTEP, child.pid(), 0, signal) == 0);
+        REQUIRE(::waitpid(child.pid(), &status, 0) == child.pid());
+        REQUIRE(WIFSTOPPED(status));
+        if (WSTOPSIG(status) == SIGSTOP) return true;
+        REQUIRE(WSTOPSIG(status) == SIGTRAP);
+    }
+#else
+    // An atomic operation may be a loop that no single step gets out of.
+    MESSAGE("not run: single steps are for x86-64");
+    return false;
+#endif
 }
 
 bool read_memory(pid_t pid, std::uint64_t address, void* to, std::size_t bytes) {

@@ -10,6 +10,8 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 
 namespace oteld::test {
@@ -28,8 +30,19 @@ struct SeenContext {
 // for kernels that give mappings no names.
 [[nodiscard]] SeenContext look_at_process(pid_t pid, bool unnamed = false);
 
+// The same by the address of its header: nothing while it is being changed.
+[[nodiscard]] std::uint64_t context_address(pid_t pid);
+[[nodiscard]] std::optional<SeenContext> context_at(pid_t pid, std::uint64_t address);
+
 // Memory of a process. False: it cannot be read.
 [[nodiscard]] bool read_memory(pid_t pid, std::uint64_t address, void* to, std::size_t bytes);
+
+// Runs `prepare` and `body` in a child, and `look` in this process before each instruction of
+// `body`, with the child stopped there. False: not to be had here, which has been said.
+[[nodiscard]] bool at_every_instruction(const std::string& directory,
+                                        const std::function<void()>& prepare,
+                                        const std::function<void()>& body,
+                                        const std::function<void(pid_t)>& look);
 
 // Whether this kernel names anonymous mappings (CONFIG_ANON_VMA_NAME).
 [[nodiscard]] bool kernel_names_mappings();

@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <map>
 #include <set>
 #include <thread>
 
@@ -201,6 +202,41 @@ TEST_CASE("a reader sees one provider or the other, whole, however often they ch
         }
         return services.size() == 2;
     });
+}
+
+TEST_CASE(
+    "at each instruction of a change a reader finds the old, the new, or a change under way") {
+    const RingDirectory directory;
+    static const TracerProvider* two = nullptr;
+    const auto prepare = [] {
+        static const TracerProvider first{Settings{}.service("one").resource("text", "1")};
+        static const TracerProvider second{
+            Settings{}.service("two").resource("text", std::string(300, '2'))};
+        first.make_global();
+        two = &second;
+    };
+    std::map<std::uint64_t, std::string> published;
+    std::uint64_t address = 0;
+    int changing = 0;
+    const bool ran = at_every_instruction(
+        directory.path(), prepare, [] { two->make_global(); },
+        [&](pid_t pid) {
+            if (address == 0) address = context_address(pid);
+            const std::optional<SeenContext> seen = context_at(pid, address);
+            if (!seen) {
+                ++changing;
+                return;
+            }
+            REQUIRE(seen->wrong == "");
+            const std::string name = service(*seen);
+            REQUIRE(seen->at("text").size() == (name == "\"one\"" ? 3U : 302U));
+            REQUIRE(published.emplace(seen->published_at, name).first->second == name);
+        });
+    if (!ran) return;
+    CHECK(changing > 0);
+    REQUIRE(published.size() == 2);
+    CHECK(published.begin()->second == "\"one\"");
+    CHECK(published.rbegin()->second == "\"two\"");
 }
 
 TEST_CASE("an older kernel, a filter or a limit may leave no memfd, no name, or neither") {

@@ -59,9 +59,11 @@ bool says_what_is_current() {
     return now.valid() ? says(record(), now) : says_nothing();
 }
 
-SpanContext remote(std::uint8_t id, std::uint8_t flags) {
-    const std::uint8_t trace_id[16] = {id};
-    const std::uint8_t span_id[8] = {id};
+SpanContext remote(std::uint8_t id, std::uint8_t flags, std::uint8_t span = 1,
+                   std::uint8_t id_end = 0) {
+    std::uint8_t trace_id[16] = {id};
+    trace_id[15] = id_end;
+    const std::uint8_t span_id[8] = {span};
     return {trace_id, span_id, flags, true};
 }
 
@@ -183,6 +185,31 @@ TEST_CASE("spans that are not sampled or came from elsewhere are shown, a contex
         .clean();
 }
 
+TEST_CASE("from one context to another whatever differs is shown") {
+    const SpanContext contexts[] = {remote(1, 1),       remote(1, 1, 2),    remote(1, 0, 2),
+                                    remote(1, 0, 2, 1), remote(2, 0, 2, 1), remote(0, 3, 2, 1)};
+    const SpanContext none[] = {SpanContext(), remote(0, 1), remote(1, 1, 0)};
+    const RingDirectory directory;
+    run_child(directory.path(), [&] {
+        for (const SpanContext& from : contexts) {
+            const auto before = attach(from);
+            EXPECT(says(record(), from));
+            for (const SpanContext& to : contexts) {
+                {
+                    const auto scope = attach(to);
+                    EXPECT(says(record(), to));
+                }
+                EXPECT(says(record(), from));
+            }
+            for (const SpanContext& to : none) {
+                const auto scope = attach(to);
+                EXPECT(says_nothing());
+            }
+            EXPECT(says(record(), from));
+        }
+    }).clean();
+}
+
 TEST_CASE("each thread has a record of its own") {
     const RingDirectory directory;
     run_child(directory.path(), [] {
@@ -196,6 +223,10 @@ TEST_CASE("each thread has a record of its own") {
                 EXPECT(says(record(), other.context()));
             }).join();
         }
+        std::thread([] {
+            const auto first = attach(Context().with_span(remote(1, 1)));
+            EXPECT(says(record(), remote(1, 1)));
+        }).join();
         EXPECT(says(record(), scope.context()));
     }).clean();
 }
@@ -253,6 +284,7 @@ TEST_CASE("handlers that attach contexts leave the record of what they interrupt
             EXPECT(says_what_is_current());
             {
                 const auto inner = attach(remote(2, 0));
+                for (int i = 0; i < 50; ++i) (void)test_tracer().span("interrupted");
                 EXPECT(says_what_is_current());
             }
             EXPECT(says_what_is_current());
@@ -260,6 +292,45 @@ TEST_CASE("handlers that attach contexts leave the record of what they interrupt
         const itimerval never{};
         EXPECT(::setitimer(ITIMER_REAL, &never, nullptr) == 0);
     }).clean();
+}
+
+TEST_CASE(
+    "at each instruction of a change a thread's record is one of its contexts, or not valid") {
+    static const SpanContext contexts[] = {remote(1, 1), remote(1, 1, 2), remote(1, 0, 2),
+                                           remote(2, 1, 3), remote(2, 3, 3, 1)};
+    constexpr std::size_t count = sizeof contexts / sizeof contexts[0];
+    const RingDirectory directory;
+    const auto change = [] {
+        for (const SpanContext& from : contexts) {
+            const auto outer = attach(from);
+            for (const SpanContext& to : contexts) {
+                const auto inner = attach(to);
+            }
+        }
+    };
+    std::size_t seen[count] = {};
+    std::size_t nothing = 0;
+    std::uint64_t at = 0;
+    const bool ran = at_every_instruction(directory.path(), change, change, [&](pid_t pid) {
+        if (at == 0)
+            REQUIRE(read_memory(pid, thread_pointer(pid) + thread_pointer_to_pointer(), &at,
+                                sizeof at));
+        Record found{};
+        REQUIRE(read_memory(pid, at, &found, sizeof found));
+        if (found.valid != 1) {
+            ++nothing;
+            return;
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            if (!says(found, contexts[i])) continue;
+            ++seen[i];
+            return;
+        }
+        FAIL("neither one nor the other");
+    });
+    if (!ran) return;
+    CHECK(nothing > 0);
+    for (const std::size_t times : seen) CHECK(times > 0);
 }
 
 TEST_CASE("from outside each thread that is stopped says which span it is in") {
