@@ -63,7 +63,6 @@ Process* make_process() {
     random.seed();
     const std::uint64_t id[2] = {random.next(), random.next()};
     std::memcpy(process->process_id, id, sizeof process->process_id);
-    process->pid = getpid();
     // Never moved, which add_segment() sees to: a fork's child reads the list, in whatever state
     // another thread of its parent left it.
     process->segments.reserve(segments_max);

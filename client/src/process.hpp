@@ -79,7 +79,6 @@ struct Process {
     std::uint64_t generation = 0;
     pid_t pid = 0;  // Who made it. A child of vfork() finds it, too.
     std::uint8_t process_id[16] = {};
-    pid_t pid = 0;
     std::vector<SegmentEntry*> segments;
     std::vector<Lane*> lanes;    // With data.
     std::vector<Lane*> banks;    // Slots only.
