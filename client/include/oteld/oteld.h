@@ -29,7 +29,11 @@ typedef struct oteld_str {
     const char* data;
     size_t size;
 } oteld_str;
+#ifdef __cplusplus /* Which has no compound literals. */
+#define OTELD_STR(literal) (oteld_str{(literal), sizeof(literal) - 1})
+#else
 #define OTELD_STR(literal) ((oteld_str){(literal), sizeof(literal) - 1})
+#endif
 
 typedef struct oteld_tracer {
     const void* scope; /* Null: records nothing. */

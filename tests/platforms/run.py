@@ -1,0 +1,382 @@
+"""Compiles users' programs with every compiler that is here, with all warnings as errors, and runs them.
+
+Used by ./dev platforms (everything), ./dev check (--quick: g++ and clang++, compiling only) and test_platforms.py
+(the machine's g++). A row of the table at the end is a compiler with a standard library, a column one thing to try:
+passed, FAILED (its output is in build/platforms/log), or not run, with the reason below. Exits 1 when something failed.
+"""
+import argparse
+import itertools
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = ROOT / "tests/platforms"
+BUILD = ROOT / "build/platforms"
+INCLUDE = ROOT / "client/include"
+
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror"]
+CXX_WARNINGS = [*WARNINGS, "-Wold-style-cast", "-Wnon-virtual-dtor", "-Woverloaded-virtual"]
+STANDARDS = ["c++17", "c++20", "c++23"]
+C_STANDARDS = ["c11", "c17", "c2x"]
+# What each is linked of.
+PROGRAMS = {"program": ["program", "library"], "api_only": ["api_only", "library"], "asio": ["asio"]}
+WANTED = [f"g++-{n}" for n in range(9, 15)] + [f"clang++-{n}" for n in range(10, 20)]
+
+BOOST = next((path for path in (ROOT / "build/boost/usr/include", pathlib.Path("/usr/include"))
+              if (path / "boost/asio.hpp").exists()), None)
+
+
+class NotRun(Exception):
+    """What stands in the way."""
+
+
+class Failed(Exception):
+    """The output of what failed."""
+
+
+class Platform:
+    """A compiler with its standard library."""
+
+    def __init__(self, cxx, cc, title, flags=(), link=(), emulator=(), target=None):
+        self.cxx, self.cc, self.title = cxx, cc, title
+        self.flags, self.link, self.emulator, self.target = list(flags), list(link), list(emulator), target
+        self.slug = re.sub(r"[^a-z0-9.]+", "-", title.lower())
+        self.objects = BUILD / self.slug / "user"
+        self.objects.mkdir(parents=True, exist_ok=True)
+        self.results = {}
+        self.left_out, self.not_run = {}, []
+        self.has_unit_tests = False
+
+    def knows(self, standard, language="c++"):
+        compiler = self.cxx if language == "c++" else self.cc
+        return subprocess.run([compiler, *(self.flags if language == "c++" else []), f"-std={standard}", "-x", language,
+                               "-fsyntax-only", "/dev/null"], capture_output=True).returncode == 0
+
+    def spelt(self, standard):
+        """The compiler's name of a standard; None: it does not know it."""
+        names = [standard, {"c++23": "c++2b", "c++20": "c++2a"}.get(standard, standard)]
+        return next((name for name in names if self.knows(name)), None)
+
+    def compile(self, source, standard, *options, output=None, include=INCLUDE):
+        """Ours is an ordinary include directory, Boost's is a system's."""
+        what = ["-c", "-o", output] if output else ["-fsyntax-only"]
+        boost = [] if self.target is None else ["-isystem", foreign_headers()]
+        if self.target is None and BOOST not in (None, pathlib.Path("/usr/include")):
+            boost = ["-isystem", BOOST]
+        run(self.cxx, f"-std={standard}", *self.flags, *CXX_WARNINGS, "-O2", "-pthread", "-I", include, *boost,
+            *options, *what, source)
+
+
+def run(*command, env=None, timeout=1800, cwd=None):
+    command = [str(word) for word in command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, cwd=cwd, errors="replace")
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(command)}\nexit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def foreign_headers():
+    """Header-only libraries of this machine for a compiler of another one, which must not see /usr/include itself."""
+    place = BUILD / "foreign"
+    place.mkdir(parents=True, exist_ok=True)
+    for path in (BOOST and BOOST / "boost", pathlib.Path("/usr/include/doctest")):
+        if path and path.exists() and not (place / path.name).exists():
+            (place / path.name).symlink_to(path)
+    (place / "doctest-config.cmake").write_text(
+        "add_library(doctest::doctest INTERFACE IMPORTED)\n"
+        f'target_include_directories(doctest::doctest INTERFACE "{place}")\n')
+    return place
+
+
+# --- Which platforms there are ---------------------------------------------------------------------------------------
+
+def version_of(compiler):
+    text = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    return re.search(r"\b(\d+\.\d+\.\d+)\b", text.splitlines()[0])[1]
+
+
+def compilers(names):
+    """Those of the names that are here, each once: g++ is one of g++-N."""
+    found = {}
+    for name in names:
+        if path := shutil.which(name):
+            found.setdefault(os.path.realpath(path), name)
+    return list(found.values())
+
+
+def c_compiler(cxx):
+    return cxx.replace("clang++", "clang").replace("g++", "gcc")
+
+
+def native(cxx):
+    family = "clang" if "clang" in cxx else "gcc"
+    return Platform(cxx, c_compiler(cxx), f"{family} {version_of(cxx)}")
+
+
+def with_libcxx(cxx):
+    """./dev platforms unpacks LLVM's standard libraries; Debian lets only one of them be installed."""
+    major = version_of(cxx).split(".")[0]
+    place = BUILD / f"libc++/usr/lib/llvm-{major}"
+    if not (place / "include/c++/v1").is_dir():
+        return None
+    return Platform(
+        cxx, c_compiler(cxx), f"clang {version_of(cxx)}, libc++",
+        flags=["-nostdinc++", "-stdlib=libc++", "-isystem", place / "include/c++/v1"],
+        # Of RPATH, not RUNPATH: libc++.so itself needs libc++abi.so.
+        link=["-stdlib=libc++", f"-L{place / 'lib'}", f"-Wl,-rpath,{place / 'lib'}", "-Wl,--disable-new-dtags"])
+
+
+def aarch64():
+    compiler, emulator = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
+    if not compiler or not emulator:
+        return None
+    return Platform("aarch64-linux-gnu-g++", "aarch64-linux-gnu-gcc", f"aarch64 gcc {version_of(compiler)}, qemu",
+                    emulator=[emulator, "-L", "/usr/aarch64-linux-gnu"], target="aarch64")
+
+
+def platforms(quick):
+    gccs = compilers(["g++"] if quick else [f"g++-{n}" for n in range(9, 16)] + ["g++"])
+    clangs = compilers(["clang++"] if quick else [f"clang++-{n}" for n in range(10, 30)] + ["clang++"])
+    found = [native(cxx) for cxx in gccs + clangs]
+    if not quick:
+        found += [with_libcxx(cxx) for cxx in clangs] + [aarch64()]
+    found = [platform for platform in found if platform]
+    # The unit tests with the oldest gcc, the newest clang and the newest libc++, and on the other machine.
+    for platform in (found[0], found[len(gccs) + len(clangs) - 1], *found[-2:]):
+        platform.has_unit_tests = True
+    return found
+
+
+# --- What is tried ---------------------------------------------------------------------------------------------------
+
+def headers_alone(platform):
+    """Each public header without any other before it."""
+    standard = "c++20" if platform.knows("c++20") else "c++17"
+    source = platform.objects / "header.cpp"
+    for header in sorted(INCLUDE.rglob("*.h*")):
+        name = header.relative_to(INCLUDE)
+        if name.name == "asio.hpp" and BOOST is None:
+            continue
+        source.write_text(f"#include <{name}>\n")
+        platform.compile(source, standard)
+
+
+def standard(platform, name):
+    spelt = platform.spelt(name)
+    if spelt is None:
+        raise NotRun(f"{platform.title} does not know {name}")
+    for source in sorted({"library", *PROGRAMS}):
+        if source == "asio" and BOOST is None:
+            continue
+        platform.compile(HERE / f"{source}.cpp", spelt, output=platform.objects / f"{source}-{name}.o")
+
+
+def restricted(platform):
+    for name in STANDARDS:
+        if spelt := platform.spelt(name):
+            platform.compile(HERE / "library.cpp", spelt, "-fno-exceptions", "-fno-rtti")
+
+
+def levels(platform):
+    """Some warnings come and go with the optimiser."""
+    newest = next(filter(None, map(platform.spelt, reversed(STANDARDS))))
+    for level in ("-O0", "-O3", "-Os"):
+        for source in ("library", "program"):
+            platform.compile(HERE / f"{source}.cpp", newest, level, output=os.devnull)
+
+
+def c_language(platform):
+    for name in C_STANDARDS:
+        if platform.knows(name, "c"):
+            run(platform.cc, f"-std={name}", *WARNINGS, "-I", INCLUDE, "-fsyntax-only",
+                ROOT / "tests/programs/client_c_api.c")
+
+
+def configure(platform, directory):
+    flags = " ".join(f'"{word}"' if " " in str(word) else str(word) for word in platform.flags)
+    options = [f"-DCMAKE_CXX_COMPILER={platform.cxx}", f"-DCMAKE_C_COMPILER={platform.cc}",
+               f"-DCMAKE_CXX_FLAGS={flags}"]
+    linking = " ".join(map(str, platform.link))
+    options += [f"-DCMAKE_{kind}_LINKER_FLAGS={linking}" for kind in ("EXE", "SHARED", "MODULE")]
+    if platform.target:
+        place = foreign_headers()
+        options += ["-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={platform.target}",
+                    f"-Ddoctest_DIR={place}", f"-DOTELD_BOOST_INCLUDE={place}"]
+    elif BOOST and BOOST != pathlib.Path("/usr/include"):
+        options.append(f"-DOTELD_BOOST_INCLUDE={BOOST}")
+    run("cmake", "-G", "Ninja", "-S", ROOT, "-B", directory, "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+        "-DOTELD_BUILD_DAEMON=OFF", "-DOTELD_BUILD_BENCH=OFF", *options)
+
+
+def built(platform, *targets):
+    directory = BUILD / platform.slug / "build"
+    configure(platform, directory)
+    run("cmake", "--build", directory, "--target", *targets)
+    return directory
+
+
+def run_programs(platform):
+    """The users' programs of each standard, with the shared and the static client of this compiler."""
+    directory = built(platform, "oteld_client_shared", "oteld_client_static")
+    clients = {
+        "shared": shared_client(directory),
+        "static": ["-Wl,-u,oteld_client_v1", directory / "lib/liboteld.a"]}
+    for name, (kind, client) in itertools.product(STANDARDS, clients.items()):
+        if (platform.objects / f"program-{name}.o").exists():
+            program = link(platform, "program", name, kind, client)
+            run(*platform.emulator, program, env=environment())
+            read_back(platform, program, "rings")
+            if (platform.objects / f"asio-{name}.o").exists():
+                run(*platform.emulator, link(platform, "asio", name, kind, client), env=environment())
+            if not platform.target:
+                # oteld::api is bound to no standard library: with the client that the machine's g++ has built.
+                read_back(platform, link(platform, "api_only", name, kind, shared_client(ROOT / "build")))
+
+
+def shared_client(directory):
+    library = directory / "lib/liboteld.so.1"
+    return ["-Wl,--no-as-needed", library, f"-Wl,-rpath,{library.parent}"]
+
+
+def link(platform, program, name, kind, client):
+    target = platform.objects / f"{program}-{name}-{kind}"
+    objects = [platform.objects / f"{source}-{name}.o" for source in PROGRAMS[program]]
+    run(platform.cxx, *platform.link, "-pthread", "-o", target, *objects, *client, "-ldl")
+    return target
+
+
+def environment(**more):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL")}
+    return {**kept, "OTELD_DIR": "/nonexistent", **more}
+
+
+def read_back(platform, program, *arguments):
+    """Records into rings, which the daemon's own command reads: it has to find as many spans."""
+    with tempfile.TemporaryDirectory(prefix="oteld-platforms-", dir="/dev/shm") as rings:
+        recorded = int(run(*platform.emulator, program, *arguments, env=environment(OTELD_DIR=rings)))
+        reader = ROOT / "build/oteld"
+        if not reader.exists():
+            raise NotRun("build/oteld, which reads the rings, is not built")
+        found = json.loads(run(reader, "rings", "--json", "--dir", rings))
+        lanes = [lane for ring in found["rings"] for lane in ring["lanes"]]
+        finished = sum(lane["waiting_spans"] for lane in lanes)
+        if finished != recorded or any(lane["corrupt"] or lane["waiting_unknown"] for lane in lanes):
+            raise Failed(f"{program} recorded {recorded} spans, and its rings hold {finished}")
+
+
+def unit_tests(platform):
+    """unit_client, without what the emulator cannot do: not_run_under_qemu.txt."""
+    if not platform.has_unit_tests:
+        raise NotRun("with --all only: they take minutes to compile")
+    program = built(platform, "unit_client") / "tests/unit_client"
+    options = []
+    if platform.emulator:
+        left_out = cases_left_out()
+        known = run(*platform.emulator, program, "--list-test-cases").splitlines()
+        unknown = [case for case in left_out if case not in known]
+        if unknown:
+            raise Failed("not_run_under_qemu.txt names cases that there are not:\n" + "\n".join(unknown))
+        # A comma separates patterns, and a question mark stands for any character.
+        options = ["--test-case-exclude=" + ",".join(case.replace(",", "?") for case in left_out)]
+        platform.left_out = left_out
+    output = run(*platform.emulator, program, *options, env=environment())
+    platform.not_run = re.findall(r"not run: (.*)", output)
+
+
+def cases_left_out():
+    """{name of a case: why it is not run under qemu}"""
+    lines = (HERE / "not_run_under_qemu.txt").read_text().splitlines()
+    cases, reason = {}, None
+    for line in lines:
+        if line.startswith("#") or not line.strip():
+            continue
+        if line.startswith(" "):
+            cases[line.strip()] = reason
+        else:
+            reason = line.strip().rstrip(":")
+    return cases
+
+
+QUICK = {
+    "headers": headers_alone,
+    **{name: (lambda platform, name=name: standard(platform, name)) for name in STANDARDS},
+    "restricted": restricted,
+    "C": c_language,
+}
+ALL = {**QUICK, "-O0..3": levels, "run": run_programs, "unit tests": unit_tests}
+
+
+def attempt(platform, column, check):
+    try:
+        check(platform)
+        result = "passed"
+    except NotRun as reason:
+        result = f"not run: {reason}"
+    except (Failed, subprocess.TimeoutExpired) as output:
+        log = BUILD / "log" / f"{platform.slug}-{column.replace(' ', '-')}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(str(output))
+        result = f"FAILED: {log.relative_to(ROOT)}"
+    platform.results[column] = result
+    print(f"{platform.title}: {column}: {result}", file=sys.stderr, flush=True)
+
+
+def try_all(found, checks):
+    """A platform's checks in their order; the compiling ones of several platforms at once."""
+    def all_of(platform):
+        for column, check in checks.items():
+            attempt(platform, column, check)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(all_of, found))
+
+
+# --- What is said ----------------------------------------------------------------------------------------------------
+
+def report(found, checks):
+    width = max(len(platform.title) for platform in found) + 2
+    print("\n" + "platform".ljust(width) + "".join(column.ljust(12) for column in checks))
+    for platform in found:
+        print(platform.title.ljust(width) +
+              "".join(platform.results[column].split(":")[0].ljust(12) for column in checks))
+    for platform in found:
+        for column, result in platform.results.items():
+            if ":" in result:
+                print(f"{platform.title}: {column}: {result}")
+        for case, reason in platform.left_out.items():
+            print(f"{platform.title}: not run: {case}: {reason}")
+        for reason in platform.not_run:
+            print(f"{platform.title}: not run: a unit test: {reason}")
+    if checks is ALL:
+        missing = [name for name in WANTED if not shutil.which(name)]
+        if missing:
+            print(f"not run: {', '.join(missing)}: not here; Debian 12 has no package of them")
+    results = [result.split(":")[0] for platform in found for result in platform.results.values()]
+    failed = results.count("FAILED")
+    print(f"{results.count('passed')} passed, {failed} failed, {results.count('not run')} not run")
+    return 1 if failed else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="g++ and clang++ of this machine, compiling only")
+    parser.add_argument("--all", action="store_true", help="the unit tests with every compiler")
+    parser.add_argument("names", nargs="*", help="only platforms whose title contains one of these")
+    arguments = parser.parse_args()
+    found = [platform for platform in platforms(arguments.quick)
+             if not arguments.names or any(name in platform.title for name in arguments.names)]
+    for platform in found:
+        platform.has_unit_tests |= arguments.all
+    checks = QUICK if arguments.quick else ALL
+    try_all(found, checks)
+    return report(found, checks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
