@@ -57,10 +57,7 @@ public:
 
 private:
     void exchange() noexcept {
-        const abi::Table* table = abi::client();
-        // A client of an older version has no stacks but the threads'.
-        if (table != nullptr && table->size > offsetof(abi::Table, exchange_stack))
-            table->exchange_stack(&raw_);
+        if (const abi::Table* table = abi::client()) table->exchange_stack(&raw_);
     }
     void take(const Context& context) noexcept {
         raw_.context = context.raw();

@@ -69,9 +69,7 @@ struct TypeName {
 // Lines of text: how the program came to its caller. Returns its length.
 inline std::size_t stack_trace(char* text, std::size_t bytes) noexcept {
     const abi::Table* table = abi::client();
-    // An older client has none.
-    if (table == nullptr || table->size <= offsetof(abi::Table, stack_trace)) return 0;
-    return table->stack_trace(text, bytes);
+    return table == nullptr ? 0 : table->stack_trace(text, bytes);
 }
 }  // namespace detail
 

@@ -158,8 +158,9 @@ struct Span {
     std::uint32_t repeated_keys;  // Attributes in the body whose key stands there again.
     std::uint64_t key_filter[8];  // A bit for each key met so far, by 9 bits of its hash.
     Context context;
+    std::uint64_t reserved;  // For a later version. Neither set nor read, but moved.
 };
-
+static_assert(sizeof(Span) == 192);
 static_assert(offsetof(Span, description_bytes) % 8 == 0 &&
               offsetof(Span, watched) == offsetof(Span, description_bytes) + 4);
 
@@ -176,8 +177,11 @@ struct ScopeInfo {
     const void* provider;  // Null: the global one.
 };
 
+// Entries are only appended, and each keeps its meaning. Headers may call those of 1.0 wherever
+// there is a client, and ask for a later one: `if (has(*table, &Table::later))`, with what they did
+// before it was there as the other way. A client calls nothing in the headers.
 struct Table {
-    std::uint32_t size;
+    std::uint32_t size;  // In bytes: up to where there are entries.
     std::uint32_t version;
     // Interns a scope for the life of the process. Never null. May allocate and lock: call it once,
     // not per span.
@@ -222,6 +226,19 @@ struct Table {
     bool (*exchange_stack)(Stack* stack) noexcept;
 };
 
+inline constexpr std::uint32_t table_bytes_of_1_0 = 128;
+static_assert(offsetof(Table, exchange_stack) + sizeof(Table::exchange_stack) ==
+              table_bytes_of_1_0);
+
+// `entry` is a member of Table, or of what a test derives from it.
+template <class AnyTable, class Entry>
+bool has(const Table& table, Entry AnyTable::*entry) noexcept {
+    const auto& whole = static_cast<const AnyTable&>(table);
+    const auto offset = reinterpret_cast<const std::uint8_t*>(&(whole.*entry)) -
+                        reinterpret_cast<const std::uint8_t*>(&table);
+    return table.size >= static_cast<std::size_t>(offset) + sizeof(Entry);
+}
+
 }  // namespace oteld::abi
 
 // The one symbol: strong in the client, weak everywhere else.
@@ -243,6 +260,7 @@ inline const Table* find_client() noexcept {
     // static client may.
     if (entry == nullptr) entry = reinterpret_cast<Entry>(dlsym(RTLD_DEFAULT, "oteld_client_v1"));
     const Table* found = entry != nullptr ? entry() : &no_client;
+    if (found->size < table_bytes_of_1_0) found = &no_client;  // Of before 1.0.
     table_cache.store(found, std::memory_order_release);
     return found;
 }
