@@ -128,7 +128,7 @@ def with_libcxx(cxx):
         return None
     return Platform(
         cxx, c_compiler(cxx), f"clang {version_of(cxx)}, libc++",
-        flags=["-nostdinc++", "-stdlib=libc++", "-isystem", place / "include/c++/v1"],
+        flags=["-nostdinc++", "-isystem", place / "include/c++/v1"],
         # Of RPATH, not RUNPATH: libc++.so itself needs libc++abi.so.
         link=["-stdlib=libc++", f"-L{place / 'lib'}", f"-Wl,-rpath,{place / 'lib'}", "-Wl,--disable-new-dtags"])
 

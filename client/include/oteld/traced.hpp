@@ -228,8 +228,9 @@ inline ScopedSpan span_at(const Tracer& with, const Place& place, std::string_vi
 
 // A span until the end of the block: OTELD_SPAN() has the name of the function, OTELD_SPAN("name")
 // that one. With code.function.name, code.file.path (as the compiler was given it) and
-// code.line.number.
-#define OTELD_SPAN(...) OTELD_DETAIL_SPAN(__COUNTER__, __VA_ARGS__)
+// code.line.number. One to a line: its number tells variables apart, as __COUNTER__ is an
+// extension.
+#define OTELD_SPAN(...) OTELD_DETAIL_SPAN(__LINE__, __VA_ARGS__)
 
 // What OTELD_SPAN() records with; a source file may define its own before or behind its includes.
 #ifndef OTELD_TRACER
