@@ -6,6 +6,7 @@
 #   oteld::api            headers only
 #   oteld::client         the shared library, kept even if the linker sees no need for it
 #   oteld::client_static  the archive, with its one entry point asked for by name
+#   oteld::opentelemetry  oteld::client for programs that are instrumented with opentelemetry-cpp, where that is found
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -30,8 +31,9 @@ install(TARGETS oteld_api oteld_client oteld_client_shared oteld_client_static E
 install(DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/include/oteld DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT oteld-targets NAMESPACE oteld:: DESTINATION ${package_dir})
 write_basic_package_version_file(oteld-config-version.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${CMAKE_CURRENT_LIST_DIR}/oteld-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/oteld-config-version.cmake
-  DESTINATION ${package_dir})
+include(${CMAKE_CURRENT_LIST_DIR}/opentelemetry.cmake)
+install(FILES ${CMAKE_CURRENT_LIST_DIR}/oteld-config.cmake ${CMAKE_CURRENT_LIST_DIR}/opentelemetry.cmake
+  ${CMAKE_CURRENT_BINARY_DIR}/oteld-config-version.cmake DESTINATION ${package_dir})
 
 # The way from oteld.pc back to the prefix, so that an installed tree may be moved.
 file(RELATIVE_PATH pc_to_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)

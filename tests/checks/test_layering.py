@@ -22,11 +22,17 @@ LAYERS = {
 # Of shm, an application carries the writer half only; exporters see spans, not rings.
 READER_HALF = ["shm/lane_reader.hpp", "shm/segment_map.hpp", "shm/fault_guard.hpp", "shm/control_writer.hpp"]
 LIBRARIES = ["boost/", "grpc", "google/protobuf", "curl/", "openssl/", "sqlite3", "yaml-cpp/", "spdlog/", "fmt/", "CLI/",
-             "zlib.h", "libdeflate", "doctest/", "benchmark/", "ncurses", "zstd"]
+             "opentelemetry/", "zlib.h", "libdeflate", "doctest/", "benchmark/", "ncurses", "zstd"]
 STANDARD_ONLY = ["client/include", "client/src", "client/examples"]
 # Included by nothing but programs that use the library anyway.
-ADAPTERS = {"client/include/oteld/asio.hpp": "boost/", "client/include/oteld/boost_log.hpp": "boost/",
-            "client/include/oteld/spdlog.hpp": "spdlog/"}  # fmt: skip
+ADAPTERS = {
+    "client/include/oteld/asio.hpp": "boost/",
+    "client/include/oteld/boost_log.hpp": "boost/",
+    "client/include/oteld/opentelemetry.hpp": "opentelemetry/",
+    "client/include/oteld/opentelemetry_context.hpp": "opentelemetry/",
+    "client/include/oteld/detail/opentelemetry_value.hpp": "opentelemetry/",
+    "client/include/oteld/spdlog.hpp": "spdlog/",
+}
 
 
 def violations(name, source):

@@ -155,6 +155,9 @@ public:
     // also if it was shut down before: then nothing happens.
     bool shutdown(std::chrono::nanoseconds timeout) const noexcept;
 
+    // For wrappers: what oteld::tracer() takes as its provider.
+    [[nodiscard]] const void* raw() const noexcept { return provider_; }
+
 private:
     friend class testing::Recorder;
     TracerProvider(const Settings& settings, bool local);

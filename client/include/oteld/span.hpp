@@ -180,6 +180,7 @@ public:
     }
 
     [[nodiscard]] abi::Span& raw() noexcept { return raw_; }
+    [[nodiscard]] const abi::Span& raw() const noexcept { return raw_; }
 
 private:
     friend class Tracer;

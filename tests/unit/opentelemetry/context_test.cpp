@@ -1,0 +1,199 @@
+// opentelemetry-cpp's current context in ours: who is whose parent, and where it follows.
+#include "bridge_fixture.hpp"
+
+#include "oteld/bind.hpp"
+#include "oteld/context_stack.hpp"
+#include "oteld/opentelemetry_context.hpp"
+
+#include <opentelemetry/baggage/baggage.h>
+#include <opentelemetry/baggage/baggage_context.h>
+
+#include <memory>
+#include <thread>
+
+namespace oteld::test {
+namespace {
+
+using otel::context::RuntimeContext;
+
+Rings in_joined_child(const std::function<void()>& body) {
+    return in_bridged_child([&] {
+        RuntimeContext::SetRuntimeContextStorage(opentelemetry_context_storage());
+        body();
+    });
+}
+
+otrace::SpanContext their_current() { return otrace::Tracer::GetCurrentSpan()->GetContext(); }
+
+}  // namespace
+
+TEST_CASE("spans of either API are children of the other's, in any order") {
+    const Rings rings = in_joined_child([] {
+        const Tracer ours = tracer("ours");
+        const auto theirs = their_tracer();
+        EXPECT(!their_current().IsValid());
+        {
+            const SpanPointer a = theirs->StartSpan("a");
+            const otrace::Scope scope_a(a);
+            EXPECT(same(their_current(), current_span()));
+            EXPECT(their_current() == a->GetContext());
+            const auto b = ours.scope("b");
+            EXPECT(same(their_current(), b.context()));
+            {
+                const SpanPointer c = theirs->StartSpan("c");
+                const otrace::Scope scope_c(c);
+                EXPECT(same(their_current(), current_span()));
+                const auto d = ours.scope("d");
+                theirs->StartSpan("e");
+            }
+            EXPECT(same(their_current(), b.context()));
+            EXPECT(same(their_current(), current_span()));
+            theirs->StartSpan("f");
+        }
+        EXPECT(!their_current().IsValid());
+        EXPECT(!current_span().valid());
+        theirs->StartSpan("root");
+    });
+    check_balance(rings);
+    const char* const chain[] = {"a", "b", "c", "d", "e"};
+    CHECK(rings.span("a").parent_id == "");
+    for (int i = 1; i < 5; ++i)
+        CHECK(rings.span(chain[i]).parent_id == rings.span(chain[i - 1]).span_id);
+    CHECK(rings.span("f").parent_id == rings.span("b").span_id);
+    CHECK(rings.span("root").parent_id == "");
+    CHECK(rings.counted(shm::ProcessCounter::misuses) == 0);
+}
+
+TEST_CASE("the active span is the very object, and values of a context stay beneath our spans") {
+    const Rings rings = in_joined_child([] {
+        const SpanPointer span = their_tracer()->StartSpan("a");
+        const otrace::Scope scope(span);
+        EXPECT(otrace::Tracer::GetCurrentSpan().get() == span.get());
+        otel::context::Context now = RuntimeContext::GetCurrent();
+        EXPECT(now == RuntimeContext::GetCurrent());
+        const auto token = RuntimeContext::Attach(now.SetValue("key", std::int64_t{7}));
+        const auto seven = [] {
+            const auto value = RuntimeContext::GetValue("key");
+            const auto* number = nostd::get_if<std::int64_t>(&value);
+            return number != nullptr && *number == 7;
+        };
+        EXPECT(seven());
+        EXPECT(otrace::Tracer::GetCurrentSpan().get() == span.get());
+        const auto ours = tracer("ours").scope("b");
+        EXPECT(seven());
+        EXPECT(same(their_current(), ours.context()));
+    });
+    check_balance(rings);
+}
+
+TEST_CASE("a context without a span, and a remote one of ours with its trace state") {
+    const Rings rings = in_joined_child([] {
+        const auto a = tracer("ours").scope("a");
+        {
+            const auto token = RuntimeContext::Attach(otel::context::Context());
+            EXPECT(!current_span().valid());
+            EXPECT(!their_current().IsValid());
+            their_tracer()->StartSpan("root");
+        }
+        EXPECT(same(their_current(), a.context()));
+        const auto attached = attach(SpanContext(some_trace, some_span, 1, true, "k=v"));
+        EXPECT(their_current().IsRemote());
+        EXPECT(their_current().trace_state()->ToHeader() == "k=v");
+        their_tracer()->StartSpan("served");
+    });
+    check_balance(rings);
+    CHECK(rings.span("root").parent_id == "");
+    CHECK(rings.span("served").parent_id == "0405000000000000");
+    CHECK(rings.span("served").trace_state == "k=v");
+    CHECK(rings.span("served").flags == 0x301);
+}
+
+TEST_CASE("each API's baggage stays where it is set") {
+    in_joined_child([] {
+        const auto ours = attach(current().with_baggage(Baggage().set("ours", "1")));
+        otel::context::Context now = RuntimeContext::GetCurrent();
+        const auto baggage = otel::baggage::Baggage::GetDefault()->Set("theirs", "2");
+        const auto token = RuntimeContext::Attach(otel::baggage::SetBaggage(now, baggage));
+        const auto span = tracer("ours").scope("s");
+        EXPECT(current().baggage().get("ours") == "1");
+        std::string value;
+        EXPECT(otel::baggage::GetBaggage(RuntimeContext::GetCurrent())->GetValue("theirs", value));
+        EXPECT(value == "2");
+    });
+}
+
+TEST_CASE("a token is detached once, by hand or at its end") {
+    const Rings rings = in_joined_child([] {
+        const SpanPointer span = their_tracer()->StartSpan("a");
+        auto token = RuntimeContext::Attach(otel::context::Context("active_span", span));
+        EXPECT(their_current().IsValid());
+        EXPECT(RuntimeContext::Detach(*token));
+        EXPECT(!their_current().IsValid());
+        EXPECT(!RuntimeContext::Detach(*token));
+        const auto outer = tracer("ours").scope("outer");
+        token.reset();
+        EXPECT(same(their_current(), outer.context()));
+    });
+    check_balance(rings);
+    CHECK(rings.counted(shm::ProcessCounter::misuses) == 0);
+}
+
+TEST_CASE("detached out of order, or on another thread: counted, and nothing dangles") {
+    const Rings rings = in_joined_child([] {
+        const auto outer = tracer("ours").scope("outer");
+        auto first = std::make_unique<otrace::Scope>(their_tracer()->StartSpan("first"));
+        auto second = std::make_unique<otrace::Scope>(their_tracer()->StartSpan("second"));
+        first.reset();
+        EXPECT(same(their_current(), outer.context()));
+        second.reset();
+        EXPECT(same(their_current(), outer.context()));
+        auto third = std::make_unique<otrace::Scope>(their_tracer()->StartSpan("third"));
+        std::thread([&] {
+            const otrace::Scope mine(their_tracer()->StartSpan("mine"));
+            third.reset();
+            EXPECT(same(their_current(), current_span()));
+            EXPECT(their_current().IsValid());
+        }).join();
+    });
+    check_balance(rings);
+    CHECK(rings.span("mine").parent_id == "");
+    CHECK(rings.counted(shm::ProcessCounter::misuses) >= 2);
+}
+
+TEST_CASE("their context goes where ours goes: bound functions, and stacks that change threads") {
+    const Rings rings = in_joined_child([] {
+        const auto theirs = their_tracer();
+        const SpanPointer span = theirs->StartSpan("a");
+        std::unique_ptr<ContextStack> stack;
+        {
+            const otrace::Scope scope(span);
+            std::thread(bind([&] {
+                EXPECT(otrace::Tracer::GetCurrentSpan().get() == span.get());
+                theirs->StartSpan("on a thread");
+            })).join();
+            std::thread([&] { theirs->StartSpan("not bound"); }).join();
+            stack = std::make_unique<ContextStack>();
+        }
+        std::unique_ptr<otrace::Scope> kept;
+        {
+            const StackScope on(*stack);
+            theirs->StartSpan("on a stack");
+            kept = std::make_unique<otrace::Scope>(theirs->StartSpan("b"));
+        }
+        EXPECT(!their_current().IsValid());
+        std::thread([&] {
+            const StackScope on(*stack);
+            theirs->StartSpan("elsewhere");
+            kept.reset();
+            EXPECT(otrace::Tracer::GetCurrentSpan().get() == span.get());
+        }).join();
+    });
+    check_balance(rings);
+    CHECK(rings.span("on a thread").parent_id == rings.span("a").span_id);
+    CHECK(rings.span("not bound").parent_id == "");
+    CHECK(rings.span("on a stack").parent_id == rings.span("a").span_id);
+    CHECK(rings.span("elsewhere").parent_id == rings.span("b").span_id);
+    CHECK(rings.counted(shm::ProcessCounter::misuses) == 0);
+}
+
+}  // namespace oteld::test
