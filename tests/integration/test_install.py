@@ -43,6 +43,35 @@ foreach(kind api client client_static)
 endforeach()
 """
 
+OPENTELEMETRY_PROGRAM = """
+#include <oteld/opentelemetry.hpp>
+#include <opentelemetry/trace/provider.h>
+#include <opentelemetry/trace/scope.h>
+int main() {
+    using namespace opentelemetry::trace;
+    Provider::SetTracerProvider(oteld::opentelemetry_provider());
+    const auto tracer = Provider::GetTracerProvider()->GetTracer("stranger");
+    const Scope outer(tracer->StartSpan("outer", {{"answer", 42}}));
+    return tracer->StartSpan("inner")->IsRecording() ? 0 : 3;
+}
+"""
+
+# Either the package is found before, or it is asked for.
+OPENTELEMETRY_CMAKE = """
+cmake_minimum_required(VERSION 3.16)
+project(stranger CXX)
+set(CMAKE_CXX_STANDARD 17)
+if(BEFORE)
+  find_package(opentelemetry-cpp REQUIRED)
+  find_package(oteld REQUIRED)
+else()
+  find_package(oteld REQUIRED COMPONENTS opentelemetry)
+endif()
+add_executable(stranger stranger.cpp)
+target_link_options(stranger PRIVATE -Wl,--as-needed)
+target_link_libraries(stranger PRIVATE oteld::opentelemetry)
+"""
+
 # Headers of libraries that an application must not need.
 FOREIGN_HEADERS = re.compile(r"/(boost|grpc|grpcpp|google/protobuf|absl|spdlog|fmt|yaml-cpp|sqlite3|curl|CLI)[/.]")
 
@@ -119,6 +148,21 @@ def test_a_program_of_find_package_records(cmake_programs, daemon, kind):
     spans_arrive(daemon, cmake_programs / f"with_{kind}", 2, f"cmake-{kind}")
     needed = run("readelf", "-d", cmake_programs / f"with_{kind}")
     assert ("liboteld.so" in needed) == (kind == "client")
+
+
+@pytest.mark.parametrize("before", ["ON", "OFF"])
+def test_a_program_of_opentelemetry_cpp_records(prefix, build_dir, daemon, tmp_path, before):
+    skip_under_sanitizers(prefix)
+    found = re.search(r"^opentelemetry-cpp_DIR:PATH=(/.*)$", (build_dir / "CMakeCache.txt").read_text(), re.MULTILINE)
+    if found is None:
+        pytest.skip("find_package(opentelemetry-cpp) finds nothing")
+    (tmp_path / "stranger.cpp").write_text(OPENTELEMETRY_PROGRAM)
+    (tmp_path / "CMakeLists.txt").write_text(OPENTELEMETRY_CMAKE)
+    run("cmake", "-G", "Ninja", "-S", tmp_path, "-B", tmp_path / "build", f"-DBEFORE={before}",
+        f"-DCMAKE_PREFIX_PATH={prefix}", f"-Dopentelemetry-cpp_DIR={found[1]}")
+    run("cmake", "--build", tmp_path / "build")
+    daemon.start(CONFIG)
+    spans_arrive(daemon, tmp_path / "build/stranger", 2, "opentelemetry-cpp")
 
 
 @pytest.mark.parametrize("kind", ["shared", "static"])

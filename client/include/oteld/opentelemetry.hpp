@@ -7,7 +7,7 @@
 // TracerProvider (client.hpp). What is current in the program's opentelemetry::context is the
 // parent, else what is current here; opentelemetry_context.hpp makes the two one.
 //
-// Used by: programs with opentelemetry-cpp (API 1.9 or later, ABI 1 and 2, with or without
+// Used by: programs with opentelemetry-cpp 1.x (ABI 1 and 2, with or without
 // OPENTELEMETRY_STL_VERSION), of which only the API's headers are needed. The set-up links the
 // client; instrumented libraries know nothing of it.
 // Threads: any; a span may be used by several at once, each call takes a lock of its own, which a
@@ -200,7 +200,8 @@ struct OpenTelemetryParent {
             if (take(*given)) return;
         } else if (const auto* context = get_if<otel::context::Context>(&options.parent)) {
             if (take_span_of(*context)) return;
-            if (otel::trace::IsRootSpan(*context)) {
+            const otel::context::ContextValue root = context->GetValue("is_root_span");
+            if (const bool* is_root = get_if<bool>(&root); is_root != nullptr && *is_root) {
                 raw = &converted_.raw();  // Invalid.
                 return;
             }

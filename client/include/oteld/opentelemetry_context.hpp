@@ -11,9 +11,9 @@
 // other.
 //
 // Used by: programs that use both APIs, or ours for asynchronous code. Threads: any; a token is
-// used on the thread that attached, or in the coroutine that did; elsewhere, and out of order, as a
-// scope of ours: counted as misuse. Needs RTTI. An attached context costs two allocations more than
-// with opentelemetry-cpp's own storage.
+// detached on the thread that attached it, or in the coroutine that did. Elsewhere it changes
+// nothing; out of order what is above it goes too, which is counted as misuse. An attached context
+// costs two allocations more than with opentelemetry-cpp's own storage.
 #pragma once
 
 #include "oteld/detail/opentelemetry_value.hpp"
@@ -22,34 +22,38 @@
 #include <opentelemetry/trace/context.h>
 #include <opentelemetry/trace/default_span.h>
 
+#include <atomic>
 #include <cstring>
 #include <memory>
-#include <typeinfo>
+#include <thread>
 #include <utility>
 
 namespace oteld::detail {
 inline namespace OTELD_OPENTELEMETRY_VERSION {
-// In our contexts: theirs, and the span that it had when it was attached.
+// In our contexts: theirs, and what detaching it needs. Only the thread, or the stack, that
+// attached it looks at the latter, but a copy of the context may be current on others.
 struct OpenTelemetryCurrent {
-    otel::context::Context context;
-    std::uint8_t span_id[8];
-};
-inline const ContextKey<OpenTelemetryCurrent> opentelemetry_key{"opentelemetry-cpp"};
-
-class OpenTelemetryToken final : public otel::context::Token {
-public:
-    OpenTelemetryToken(const otel::context::Context& theirs, const Context& ours)
-        : Token(theirs), scope_(ours.raw()) {}
-
-    bool detach() noexcept {
-        scope_.detach();
-        return std::exchange(attached_, false);
+    explicit OpenTelemetryCurrent(const otel::context::Context& theirs) noexcept
+        : context(theirs) {}
+    OpenTelemetryCurrent(OpenTelemetryCurrent&& other) noexcept  // Before it is attached.
+        : context(std::move(other.context)) {}
+    OpenTelemetryCurrent& operator=(OpenTelemetryCurrent&&) = delete;
+    ~OpenTelemetryCurrent() {
+        abi::release(previous.span.trace_state);
+        abi::release(previous.values);
     }
 
-private:
-    ContextScope scope_;
-    bool attached_ = true;
+    // Relaxed: only whether it is this thread counts.
+    [[nodiscard]] std::thread::id attached_by() const noexcept {
+        return thread.load(std::memory_order_relaxed);
+    }
+
+    otel::context::Context context;
+    abi::Context attached{};  // Its span id.
+    abi::FullContext previous{};
+    std::atomic<std::thread::id> thread{};  // That attached it; nobody: it is not attached.
 };
+inline const ContextKey<OpenTelemetryCurrent> opentelemetry_key{"opentelemetry-cpp"};
 
 class OpenTelemetryContexts final : public otel::context::RuntimeContextStorage {
 public:
@@ -58,11 +62,11 @@ public:
         if (table == nullptr) return {};
         const abi::FullContext& now = *table->current();
         otel::context::Context theirs;
-        if (const abi::Values* found = find_value(now.values, &opentelemetry_key)) {
-            const auto& known = SharedValue<OpenTelemetryCurrent>::of(found->value)->value;
-            if (std::memcmp(known.span_id, now.span.span_id, sizeof known.span_id) == 0)
-                return known.context;
-            theirs = known.context;
+        if (const OpenTelemetryCurrent* known = find(now.values)) {
+            theirs = known->context;
+            if (std::memcmp(known->attached.span_id, now.span.span_id, sizeof now.span.span_id) ==
+                0)
+                return theirs;
         } else if (all_zero(now.span.trace_id, sizeof now.span.trace_id)) {
             return theirs;
         }
@@ -76,19 +80,42 @@ public:
     otel::nostd::unique_ptr<otel::context::Token> Attach(
         const otel::context::Context& theirs) noexcept override {
         const SpanContext span = from_opentelemetry(span_of(theirs));
-        OpenTelemetryCurrent known{theirs, {}};
-        std::memcpy(known.span_id, span.span_id(), sizeof known.span_id);
-        const Context ours = current().with(opentelemetry_key, std::move(known)).with_span(span);
-        return otel::nostd::unique_ptr<otel::context::Token>(new OpenTelemetryToken(theirs, ours));
+        const Context ours =
+            current().with(opentelemetry_key, OpenTelemetryCurrent(theirs)).with_span(span);
+        // Out of memory it is another one's, or none: nothing is attached then.
+        OpenTelemetryCurrent* known = find(ours.raw().values);
+        if (known != nullptr && known->context == theirs &&
+            known->attached_by() == std::thread::id()) {
+            known->thread.store(std::this_thread::get_id(), std::memory_order_relaxed);
+            std::memcpy(known->attached.span_id, span.span_id(), sizeof known->attached.span_id);
+            abi::present_client()->attach_all(&ours.raw(), &known->previous);
+        }
+        return CreateToken(theirs);
     }
 
+    // What was attached above it goes too.
     bool Detach(otel::context::Token& token) noexcept override {
-        // From a token's destructor: its scope has ended already. Or it is of another storage.
-        if (typeid(token) == typeid(otel::context::Token)) return false;
-        return static_cast<OpenTelemetryToken&>(token).detach();
+        const abi::Table* table = abi::client();
+        if (table == nullptr) return false;
+        OpenTelemetryCurrent* known = find(table->current()->values);
+        while (known != nullptr && !(token == known->context)) {
+            if (known->attached_by() != std::this_thread::get_id()) return false;
+            known = find(known->previous.values);
+        }
+        if (known == nullptr || known->attached_by() == std::thread::id()) return false;
+        const Context kept(*table->current());  // It may be the last one to have it.
+        known->thread.store(std::thread::id(), std::memory_order_relaxed);
+        table->detach(&known->attached, &known->previous);
+        return true;
     }
 
 private:
+    // It is const as part of a context; see above.
+    static OpenTelemetryCurrent* find(const abi::Values* values) noexcept {
+        const abi::Values* found = find_value(values, &opentelemetry_key);
+        return found == nullptr ? nullptr
+                                : &SharedValue<OpenTelemetryCurrent>::of(found->value)->value;
+    }
     static otel::trace::SpanContext span_of(const otel::context::Context& theirs) noexcept {
         const otel::context::ContextValue value = theirs.GetValue(otel::trace::kSpanKey);
         const auto* span = otel::nostd::get_if<otel::nostd::shared_ptr<otel::trace::Span>>(&value);
