@@ -1,11 +1,11 @@
-"""What a span costs the application: span, lttng, detail, burst."""
+"""What a span costs the application: span, opentelemetry, lttng, detail, burst."""
 import os
 import shutil
 import subprocess
 import tempfile
 import time
 
-from common import BUILD, RESULTS, Daemon, Rings, clean_environment, json_lines, median, pipeline
+from common import BUILD, RESULTS, Daemon, Rings, Sink, clean_environment, json_lines, median, pipeline
 
 
 def span(quick: bool) -> None:
@@ -24,6 +24,26 @@ def span(quick: bool) -> None:
         table[name] = {"p10": p10, "median": middle, "x_floor": p10 / floor}
         print(f"  {name:32} {p10:8.1f} {middle:8.1f}   {p10 / floor:5.2f} x")
     RESULTS["span"] = table
+
+
+def opentelemetry(quick: bool) -> None:
+    program = BUILD / "bench/opentelemetry_bench"
+    if not program.exists():
+        print("\nopentelemetry-cpp: not measured, find_package(opentelemetry-cpp) found no SDK")
+        return
+    rows: dict[str, list[dict]] = {}
+    for _ in range(3 if quick else 7):
+        with Rings() as rings, Sink("grpc") as sink:
+            lines = json_lines([program, str(sink.port)], rings.environment)
+        ours = next(line for line in lines if line["name"] == "header")
+        for line in lines:
+            rows.setdefault(line["name"], []).append(line | {"x_header": line["p10"] / ours["p10"]})
+    print(f"\nspans with 5 attributes by opentelemetry-cpp, {len(rows['header'])} runs: ns on the calling thread, quiet (p10) and median; "
+          "x a span through our headers;\nns of CPU in the whole process for each span that was delivered")  # fmt: skip
+    table = {name: {key: median(line[key] for line in lines) for key in lines[0] if key != "name"} for name, lines in rows.items()}
+    for name, row in table.items():
+        print(f"  {name:34} {row['p10']:8.1f} {row['median']:8.1f}   {row['x_header']:6.2f} x   cpu {row['cpu']:8.1f}   delivered {row['delivered']:5.1f} %")
+    RESULTS["opentelemetry"] = table
 
 
 def detail(quick: bool) -> None:

@@ -17,6 +17,7 @@ from common import BUILD, RESULTS
 
 BENCHES = {
     "span": client_benches.span,
+    "opentelemetry": client_benches.opentelemetry,
     "lttng": client_benches.lttng,
     "detail": client_benches.detail,
     "burst": client_benches.burst,
