@@ -1,13 +1,14 @@
 // What the bridge allocates, and what it does when it cannot.
 #include "bridge_fixture.hpp"
 
+#include <atomic>
 #include <cstdlib>
 #include <new>
 
 namespace {
 
-int allocations = 0;
-bool refused = false;
+std::atomic<int> allocations{0};
+std::atomic<bool> refused{false};
 
 }  // namespace
 
