@@ -22,7 +22,7 @@ function(oteld_unit_opentelemetry name)
   target_include_directories(${name} SYSTEM PRIVATE ${opentelemetry_headers})
   target_link_libraries(${name} PRIVATE unit_opentelemetry_rings)
   # allocation_test.cpp counts them.
-  target_link_options(${name} PRIVATE -Wl,--wrap=malloc)
+  target_link_options(${name} PRIVATE -Wl,--wrap=malloc -Wl,--wrap=realloc)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT 300)

@@ -21,13 +21,18 @@ std::atomic<bool> refused{false};
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
-// NOLINTBEGIN(bugprone-reserved-identifier): the linker's name. Of the client and the headers;
+// NOLINTBEGIN(bugprone-reserved-identifier): the linker's names. Of the client and the headers;
 // operator new above is counted twice.
 extern "C" {
 void* __real_malloc(std::size_t bytes);
+void* __real_realloc(void* memory, std::size_t bytes);
 void* __wrap_malloc(std::size_t bytes) {
     ++allocations;
     return __real_malloc(bytes);
+}
+void* __wrap_realloc(void* memory, std::size_t bytes) {
+    ++allocations;
+    return __real_realloc(memory, bytes);
 }
 }
 // NOLINTEND(bugprone-reserved-identifier)

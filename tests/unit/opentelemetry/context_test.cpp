@@ -161,6 +161,24 @@ TEST_CASE("detached out of order: counted, and the rest goes with it; on another
     CHECK(rings.counted(shm::ProcessCounter::misuses) == 2);
 }
 
+TEST_CASE("under a copy of a context on another thread nothing beneath it can be detached") {
+    const Rings rings = in_joined_child([] {
+        const auto in_context = [](const char* name) {
+            return RuntimeContext::Attach(
+                otel::context::Context("active_span", their_tracer()->StartSpan(name)));
+        };
+        auto first = in_context("first");
+        auto second = in_context("second");
+        std::thread(bind([&] { EXPECT(!RuntimeContext::Detach(*first)); })).join();
+        second.reset();
+        EXPECT(their_current().IsValid());
+        first.reset();
+        EXPECT(!their_current().IsValid());
+    });
+    check_balance(rings);
+    CHECK(rings.counted(shm::ProcessCounter::misuses) == 0);
+}
+
 TEST_CASE("their context goes where ours goes: bound functions, and stacks that change threads") {
     const Rings rings = in_joined_child([] {
         const auto theirs = their_tracer();

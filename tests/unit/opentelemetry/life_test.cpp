@@ -68,6 +68,7 @@ TEST_CASE("spans and tracers outlive the provider") {
 TEST_CASE("several threads use one span at once") {
     constexpr int threads = 4;
     constexpr int each = 20;
+    constexpr int dropped = 20000;  // A count that is lost shows that two were in it at once.
     const Rings rings = in_bridged_child([] {
         SpanPointer span = their_tracer()->StartSpan("shared");
         std::atomic<int> ready{0};
@@ -83,6 +84,7 @@ TEST_CASE("several threads use one span at once") {
                     EXPECT(mine->GetContext().IsValid());
                     their_tracer()->StartSpan("own");
                 }
+                for (int i = 0; i < dropped; ++i) mine->SetAttribute("", i);
                 mine = SpanPointer();
             });
         }
@@ -96,6 +98,7 @@ TEST_CASE("several threads use one span at once") {
     CHECK(rings.spans.size() == threads * each + 1);
     CHECK(rings.span("shared").attributes.size() == threads * each);
     CHECK(rings.span("shared").events.size() == threads * each);
+    CHECK(rings.span("shared").dropped_attributes == threads * dropped);
 }
 
 TEST_CASE("one tracer for each scope, which is asked for as often as one likes") {
