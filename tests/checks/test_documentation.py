@@ -83,10 +83,11 @@ boost::asio::awaitable<std::string> fetch(std::string url);
 #include <spdlog/spdlog.h>
 extern boost::shared_ptr<boost::log::sinks::synchronous_sink<boost::log::sinks::text_ostream_backend>> sink;
 """),
+    "opentelemetry": ("c++17", "#include <opentelemetry/trace/provider.h>\n"),
     "c": ("c11", ""),
 }  # fmt: skip
 GROUP_OF = {"asio.hpp": "coroutines", "coroutine.hpp": "coroutines", "spdlog.hpp": "loggers", "boost_log.hpp": "loggers",
-            "oteld.h": "c"}  # fmt: skip
+            "opentelemetry.hpp": "opentelemetry", "opentelemetry_context.hpp": "opentelemetry", "oteld.h": "c"}  # fmt: skip
 DECLARATION = re.compile(r"^(#|//|struct |class |template|inline |static |const oteld::Tracer \w+ ="
                          r"|(?!if|for|while|switch|return)[\w:<>&*, ]+ \w+\([^;]*\) (?:noexcept )?\{)")  # fmt: skip
 # A call whose result is ignored stands for one that is used.
@@ -119,12 +120,17 @@ def table_statements():
     return [code for cell in cells for code in re.findall(r"`([^`]+;)`", cell)]
 
 
+def group_of(block):
+    if "co_spawn" in block or "co_await" in block:
+        return "coroutines"
+    return "opentelemetry" if "opentelemetry::" in block else "plain"
+
+
 def examples():
     """(where it stands, group, lines) of each."""
     found = [(path.name, GROUP_OF.get(path.name, "plain"), example_of(path.read_text())) for path in HEADERS.glob("*.h*")]
     for number, block in enumerate(readme_blocks(), 1):
-        asio = "co_spawn" in block or "co_await" in block
-        found.append((f"README block {number}", "coroutines" if asio else "plain", block.splitlines()))
+        found.append((f"README block {number}", group_of(block), block.splitlines()))
     found += [(statement, "plain", [statement]) for statement in table_statements()]
     return sorted(found)
 
@@ -159,21 +165,29 @@ def split(lines):
     return [it.replace("int main()", "void program()") for it in outside], inside
 
 
-def mistakes(group, found, boost):
+def mistakes(group, found, elsewhere):
     """What the compiler says against these examples; nothing: they compile."""
     language = GROUPS[group][0]
     compiler = ["gcc", "-x", "c"] if language == "c11" else ["g++", "-x", "c++"]
-    done = subprocess.run([*compiler, f"-std={language}", *OPTIONS, f"-I{HEADERS.parent}", *boost, "-"],
+    done = subprocess.run([*compiler, f"-std={language}", *OPTIONS, f"-I{HEADERS.parent}", *elsewhere, "-"],
                           input=program(group, found), capture_output=True, text=True)
     return "" if done.returncode == 0 else done.stderr
 
 
 @pytest.fixture(scope="module")
-def boost(build_dir):
-    """Where ./dev has put Boost when the system's is too old."""
+def elsewhere(build_dir):
+    """Options for headers that are not the system's: Boost where ./dev has put it, opentelemetry-cpp where CMake found it."""
     cache = build_dir / "CMakeCache.txt"
-    found = re.search(r"^OTELD_BOOST_INCLUDE:PATH=(.+)$", cache.read_text(), re.MULTILINE) if cache.exists() else None
-    return ["-isystem", found[1]] if found else []
+    text = cache.read_text() if cache.exists() else ""
+    boost = re.search(r"^OTELD_BOOST_INCLUDE:PATH=(.+)$", text, re.MULTILINE)
+    opentelemetry = re.search(r"^opentelemetry-cpp_DIR:PATH=(.+)/lib/cmake/opentelemetry-cpp$", text, re.MULTILINE)
+    return [word for found in (boost and boost[1], opentelemetry and f"{opentelemetry[1]}/include") if found
+            for word in ("-isystem", found)]  # fmt: skip
+
+
+def there(header, options):
+    return subprocess.run(["g++", *options, "-x", "c++", "-fsyntax-only", "-"], input=f"#include <{header}>\n", text=True,
+                          capture_output=True).returncode == 0  # fmt: skip
 
 
 def test_each_public_header_opens_with_an_example():
@@ -186,10 +200,12 @@ def test_the_readme_has_its_steps_and_its_table():
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_the_examples_compile(group, boost):
+def test_the_examples_compile(group, elsewhere):
+    if group == "opentelemetry" and not there("opentelemetry/version.h", elsewhere):
+        pytest.skip("opentelemetry-cpp is not installed here")
     found = [(name, lines) for name, of, lines in examples() if of == group]
     assert found
-    said = mistakes(group, found, boost)
+    said = mistakes(group, found, elsewhere)
     assert not said, said
 
 
@@ -203,8 +219,8 @@ def test_an_example_is_found(header, example):
     assert example_of(header) == example
 
 
-def test_mistakes_in_examples_are_found_and_named(boost):
+def test_mistakes_in_examples_are_found_and_named(elsewhere):
     right = ["struct Mine {", "    int a;", "", "    int b;", "};", "", "span.set(\"key\", Mine{1, 2}.b);"]
     wrong = {"call": "span.sett(\"key\", 1);", "type": "struct Mine : oteld::Nothing {};", "warning": "int few = 1LL << 40;"}
-    said = mistakes("plain", [("right", right), *[(name, [line]) for name, line in wrong.items()]], boost)
+    said = mistakes("plain", [("right", right), *[(name, [line]) for name, line in wrong.items()]], elsewhere)
     assert all(f"\n{name}:1:" in f"\n{said}" for name in wrong) and "right:" not in said, said

@@ -1,6 +1,7 @@
 // Programs that are instrumented with opentelemetry-cpp's API record through this client: one line
 // of their set-up changes, instead of the SDK's provider, its processor and its exporter.
 //
+// Example:
 //     opentelemetry::trace::Provider::SetTracerProvider(oteld::opentelemetry_provider());
 //
 // Service name, resource, sampler and limits are this client's: of the OTEL_* variables, or of a

@@ -2,6 +2,7 @@
 // a scope of the other are its children, and opentelemetry::context follows work wherever ours does
 // (bind.hpp, coroutine.hpp, asio.hpp). One more line of set-up, before anything is attached:
 //
+// Example:
 //     opentelemetry::context::RuntimeContext::SetRuntimeContextStorage(
 //         oteld::opentelemetry_context_storage());
 //
