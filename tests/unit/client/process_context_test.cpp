@@ -10,7 +10,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -27,12 +26,6 @@ Tracer test_tracer() { return tracer("test"); }
 SeenContext myself() { return look_at_process(::getpid()); }
 
 std::string service(const SeenContext& seen) { return seen.at("service.name"); }
-
-void expect_well(pid_t pid) {
-    int status = 0;
-    EXPECT(::waitpid(pid, &status, 0) == pid);
-    EXPECT(status == 0);
-}
 
 // Without a memfd, in the words of the kernel or of a filter.
 void refuse_memfd() {
