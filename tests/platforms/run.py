@@ -47,7 +47,7 @@ class Platform:
     def __init__(self, cxx, cc, title, flags=(), link=(), emulator=(), target=None):
         self.cxx, self.cc, self.title = cxx, cc, title
         self.flags, self.link, self.emulator, self.target = list(flags), list(link), list(emulator), target
-        self.slug = re.sub(r"[^a-z0-9.]+", "-", title.lower())
+        self.slug = re.sub(r"[^a-z0-9.+]+", "-", title.lower())
         self.objects = BUILD / self.slug / "user"
         self.objects.mkdir(parents=True, exist_ok=True)
         self.results = {}
@@ -228,16 +228,18 @@ def run_programs(platform):
     clients = {
         "shared": shared_client(directory),
         "static": ["-Wl,-u,oteld_client_v1", directory / "lib/liboteld.a"]}
-    for name, (kind, client) in itertools.product(STANDARDS, clients.items()):
-        if (platform.objects / f"program-{name}.o").exists():
-            program = link(platform, "program", name, kind, client)
-            run(*platform.emulator, program, env=environment())
-            read_back(platform, program, "rings")
-            if (platform.objects / f"asio-{name}.o").exists():
-                run(*platform.emulator, link(platform, "asio", name, kind, client), env=environment())
-            if not platform.target:
-                # oteld::api is bound to no standard library: with the client that the machine's g++ has built.
-                read_back(platform, link(platform, "api_only", name, kind, shared_client(ROOT / "build")))
+    compiled = [name for name in STANDARDS if platform.results.get(name) == "passed"]
+    if not compiled:
+        raise NotRun("no standard has compiled")
+    for name, (kind, client) in itertools.product(compiled, clients.items()):
+        program = link(platform, "program", name, kind, client)
+        run(*platform.emulator, program, env=environment())
+        read_back(platform, program, "rings")
+        if BOOST:
+            run(*platform.emulator, link(platform, "asio", name, kind, client), env=environment())
+        if not platform.target:
+            # oteld::api is bound to no standard library: with the client that the machine's g++ has built.
+            read_back(platform, link(platform, "api_only", name, kind, shared_client(ROOT / "build")))
 
 
 def shared_client(directory):
