@@ -7,6 +7,7 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -60,6 +61,9 @@ void enter_sandbox() {
 
 // Two threads that have recorded nothing yet enter the sandbox and fill their lanes.
 void record_in_sandbox(const Settings& settings) {
+    // glibc opens a file of /proc when it gives memory of a thread's arena back, for the first
+    // time.
+    ::mallopt(M_ARENA_MAX, 1);
     const TracerProvider provider(settings);
     provider.make_global();
     std::atomic<std::uint64_t> refused{0};
