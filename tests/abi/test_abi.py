@@ -220,7 +220,7 @@ def test_headers_of_today_record_with_the_library_of_v1(objects, build, ring_dir
 def test_a_c_program_of_v1_runs_with_the_library_of_today(build, ring_dir, saved, tmp_path):
     # Linked against the saved one, then given today's: what a package upgrade does.
     program = tmp_path / "program"
-    run("gcc", "-std=c11", "-I", HEADERS["v1"], ROOT / "tests/programs/client_c_api.c", "-o", program, saved)
+    run("gcc", "-std=c11", "-I", HEADERS["v1"], HERE / "v1/client_c_api.c", "-o", program, saved)
     for library in (saved.parent, build / "lib"):
         run(program, env={**os.environ, "OTELD_DIR": str(ring_dir), "LD_LIBRARY_PATH": str(library)})
 

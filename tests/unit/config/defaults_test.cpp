@@ -35,7 +35,7 @@ Otlp otlp_from(const Table& table) {
     return std::get<Otlp>(loaded.settings.exporters[0].what);
 }
 
-std::string this_file() { return __FILE__; }
+std::string this_file() { return OTELD_SOURCE_DIR "/tests/unit/config/defaults_test.cpp"; }
 
 }  // namespace
 

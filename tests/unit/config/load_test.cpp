@@ -42,9 +42,7 @@ Otlp otlp_from(const std::string& id, const std::string& body) {
     return std::get<Otlp>(exporter_from(id, body).what);
 }
 
-std::filesystem::path examples() {
-    return std::filesystem::path(__FILE__).parent_path() / "../../../config/examples";
-}
+std::filesystem::path examples() { return OTELD_SOURCE_DIR "/config/examples"; }
 
 // A directory that goes away with the test.
 class Scratch {
