@@ -25,7 +25,7 @@
 #include "oteld/bind.hpp"
 #include "oteld/context_stack.hpp"
 #include "oteld/coroutine.hpp"
-#include "oteld/tracer.hpp"
+#include "oteld/traced.hpp"
 
 #include <boost/asio/associated_allocator.hpp>
 #include <boost/asio/associated_executor.hpp>
@@ -298,9 +298,9 @@ struct associated_allocator<oteld::Bound<Handler>, Allocator> {
 namespace oteld {
 
 // Awaits an `awaitable` under a span of its own, on a chain of its own: in it scopes may be alive
-// across co_await, wherever the caller was spawned. An exception is recorded, sets status ERROR,
-// and goes on. The sides of `&&` and `||` each go through this. As in Asio itself, T has to be
-// default-constructible.
+// across co_await, wherever the caller was spawned. An exception is recorded and goes on, as out of
+// a traced() function (traced.hpp). The sides of `&&` and `||` each go through this. As in Asio
+// itself, T has to be default-constructible.
 template <class T, class Executor>
 boost::asio::awaitable<T, Executor> traced(Tracer tracer, std::string name,
                                            boost::asio::awaitable<T, Executor> awaited) {
@@ -317,13 +317,16 @@ boost::asio::awaitable<T, Executor> traced(Tracer tracer, std::string name,
     try {
         co_return co_await boost::asio::co_spawn(own, std::move(awaited),
                                                  boost::asio::use_awaitable_t<Executor>());
-    } catch (const std::exception& e) {
-        span.exception(e).error(e.what());
-        throw;
     } catch (...) {
-        span.exception("unknown", "not a std::exception").error("not a std::exception");
+        oteld::detail::fail_and_end(span);
         throw;
     }
+}
+// Under default_tracer().
+template <class T, class Executor>
+boost::asio::awaitable<T, Executor> traced(std::string name,
+                                           boost::asio::awaitable<T, Executor> awaited) {
+    return traced(default_tracer(), std::move(name), std::move(awaited));
 }
 
 }  // namespace oteld

@@ -19,7 +19,7 @@
 #pragma once
 
 #include "oteld/context_stack.hpp"
-#include "oteld/tracer.hpp"
+#include "oteld/traced.hpp"
 
 #if defined(__cpp_impl_coroutine)
 
@@ -274,23 +274,25 @@ private:
 };
 
 // Awaits under a span of its own, which is current inside and ends with what is awaited. An
-// exception is recorded, sets status ERROR, and goes on. `awaited` is what a promise without an
-// await_transform() can await; a task should start when it is awaited and call inherit() there.
+// exception is recorded and goes on, as out of a traced() function (traced.hpp). `awaited` is what
+// a promise without an await_transform() can await; a task should start when it is awaited and call
+// inherit() there.
 template <class Awaited>
 TracedTask<detail::AwaitedValue<Awaited&&>> traced(Tracer tracer, std::string name,
                                                    Awaited awaited) {
     auto span = tracer.scope(name);
     try {
         co_return co_await std::move(awaited);
-    } catch (const std::exception& e) {
-        span.exception(e).error(e.what());
-        span.end();  // Now: unwinding would say that it was left by an exception, and no more.
-        throw;
     } catch (...) {
-        span.exception("unknown", "not a std::exception").error("not a std::exception");
-        span.end();
+        detail::fail_and_end(span);
         throw;
     }
+}
+// Under default_tracer(). What can be called is a function: traced.hpp.
+template <class Awaited>
+requires(!std::is_invocable_v<Awaited>)
+    TracedTask<detail::AwaitedValue<Awaited&&>> traced(std::string name, Awaited awaited) {
+    return traced(default_tracer(), std::move(name), std::move(awaited));
 }
 
 }  // namespace oteld

@@ -29,7 +29,8 @@ enum class Propagator : std::uint8_t {
     baggage = 2,       // W3C: baggage.
     b3 = 3,            // b3; reads the other form, too.
     b3multi = 4,       // X-B3-TraceId and others; reads the other form, too.
-    jaeger = 5,        // uber-trace-id, uberctx-{key}. Deprecated by OpenTelemetry.
+    jaeger = 5,        // uber-trace-id, uberctx-{key}; reads jaeger-debug-id and jaeger-baggage,
+                       // too. Deprecated by OpenTelemetry.
     xray = 6,          // X-Amzn-Trace-Id.
     xray_root = 7  // The same; also continues the trace id of a header without a parent, as load
                    // balancers send it.
@@ -202,7 +203,7 @@ inline std::vector<std::string_view> Propagators::fields() const {
 }
 
 // Those of the process: what was set, else what OTEL_PROPAGATORS said at the first call. A name in
-// it that is not known is said on standard error, by the client.
+// it that is not known is said on standard error by the client, once; without one nobody says it.
 inline Propagators propagators() noexcept {
     if (const abi::Table* table = abi::client()) return Propagators::unpacked(table->propagators());
     std::uint64_t packed = detail::own_propagators.load(std::memory_order_relaxed);

@@ -45,7 +45,8 @@ inline std::string current_message() {
 
 // Records the exception that is being handled, and ends the span: unwinding would describe it less
 // well.
-[[gnu::noinline, gnu::cold]] inline void fail_and_end(ScopedSpan& span) noexcept {
+template <class AnySpan>
+[[gnu::noinline, gnu::cold]] void fail_and_end(AnySpan& span) noexcept {
     // None: it is not of C++. The thread is cancelled, nearly always, and nothing went wrong here.
     const std::type_info* thrown = __cxxabiv1::__cxa_current_exception_type();
     if (span.recording() && thrown != nullptr) {
@@ -111,7 +112,10 @@ decltype(auto) Tracer::traced(std::string_view name, Function&& f, Arguments&&..
 #endif
 }
 
-template <class Function, class... Arguments>
+// The same under default_tracer(). Of what can be called like this alone: what is awaited is
+// coroutine.hpp's.
+template <class Function, class... Arguments,
+          class = std::enable_if_t<std::is_invocable_v<Function, Arguments...>>>
 decltype(auto) traced(std::string_view name, Function&& f, Arguments&&... arguments) {
     return default_tracer().traced(name, std::forward<Function>(f),
                                    std::forward<Arguments>(arguments)...);
@@ -215,8 +219,9 @@ inline ScopedSpan span_at(const Tracer& with, const Place& place, std::string_vi
 
 // A span until the end of the block: OTELD_SPAN() has the name of the function, OTELD_SPAN("name")
 // that one. With code.function.name, code.file.path (as the compiler was given it) and
-// code.line.number.
-#define OTELD_SPAN(...) OTELD_DETAIL_SPAN(__COUNTER__, __VA_ARGS__)
+// code.line.number. One to a line: its number tells variables apart, as __COUNTER__ is an
+// extension.
+#define OTELD_SPAN(...) OTELD_DETAIL_SPAN(__LINE__, __VA_ARGS__)
 
 // What OTELD_SPAN() records with; a source file may define its own before or behind its includes.
 #ifndef OTELD_TRACER

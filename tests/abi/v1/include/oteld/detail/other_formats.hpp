@@ -189,6 +189,8 @@ inline std::string_view b3_sampled(const Context& context) noexcept {
 }
 
 // ---- Jaeger: {trace id}:{span id}:{parent span id}:{flags}; baggage in uberctx-{key} ----
+// Two headers are for people, and are not passed on as such: jaeger-debug-id has a request traced
+// that has no ids, jaeger-baggage is baggage in one header.
 
 inline constexpr std::uint8_t jaeger_sampled = 1;
 inline constexpr std::uint8_t jaeger_debug = 2;
@@ -223,9 +225,11 @@ inline constexpr std::string_view jaeger_baggage_prefix = "uberctx-";
         return same_name(name.substr(0, bytes), jaeger_baggage_prefix) ? name.substr(bytes)
                                                                        : std::string_view();
     };
+    from.each("jaeger-baggage", [&](std::string_view value) { any |= !value.empty(); });
     from.all([&](std::string_view name, std::string_view) { any |= !key_of(name).empty(); });
     if (!any) return;
     BaggageReader reader(context);
+    from.each("jaeger-baggage", [&](std::string_view value) { reader.add_header(value); });
     from.all([&](std::string_view name, std::string_view value) {
         if (const std::string_view key = key_of(name); !key.empty())
             reader.add(key, trimmed(value), {});
@@ -237,6 +241,15 @@ inline void extract_jaeger(const Reader& from, Context& context) noexcept {
     Found found;
     bool good = false;
     from.first("uber-trace-id", [&](std::string_view value) { good = parse_jaeger(value, found); });
+    // A decision alone does not take the place of a span.
+    if (!good && !has_ids(context.raw().span)) {
+        from.first("jaeger-debug-id",
+                   [&](std::string_view value) { good = !trimmed(value).empty(); });
+        found = {};
+        found.debug = true;
+        found.decide(true);
+        found.span.remote = abi::remote_decided;
+    }
     if (good) take_found(context, found);
     extract_jaeger_baggage(from, context);
 }
