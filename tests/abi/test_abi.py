@@ -58,8 +58,8 @@ def test_cpp_symbols_are_the_clients_own_and_of_this_minor_version(build):
     assert not foreign, foreign
 
 
-def test_nothing_that_v1_exported_is_gone(build):
-    old = exported(SAVED_LIBRARY, cpp=False)
+def test_nothing_that_v1_exported_is_gone(build, saved):
+    old = exported(saved, cpp=False)
     now = exported(build / "lib/liboteld.so", cpp=False)
     assert old and {name: now.get(name) for name in old} == old
 

@@ -373,6 +373,8 @@ def main():
     arguments = parser.parse_args()
     found = [platform for platform in platforms(arguments.quick)
              if not arguments.names or any(name in platform.title for name in arguments.names)]
+    if not found:
+        sys.exit(f"no compiler is called like {' or '.join(arguments.names)}")
     for platform in found:
         platform.has_unit_tests |= arguments.all
     checks = QUICK if arguments.quick else ALL
