@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <utility>
 
+// Types and members take no parentheses, and sizes of pointers are meant.
+// NOLINTBEGIN(bugprone-macro-parentheses, bugprone-sizeof-expression)
 // TYPE(type, bytes, alignment): plain data, as C would lay it out.
 #define TYPE(type, bytes, alignment)                                           \
     static_assert(sizeof(type) == bytes && alignof(type) == alignment, #type); \
@@ -169,3 +171,4 @@ CONSTANT(static_cast<int>(Propagator::xray_root), 7);
 static_assert(sizeof(oteld_span) >= sizeof(abi::Span) && alignof(oteld_span) >= alignof(abi::Span));
 
 }  // namespace oteld
+// NOLINTEND(bugprone-macro-parentheses, bugprone-sizeof-expression)
