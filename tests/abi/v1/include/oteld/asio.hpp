@@ -1,9 +1,16 @@
 // The context in Boost.Asio: an executor that takes it along, and handlers that do.
 //
-//     co_spawn(oteld::asio::with_context(io), session(std::move(socket)), detached);
-//     timer.async_wait(oteld::asio::bind([](error_code) { ... }));
-//     post(pool, oteld::asio::bind(job));
-//     auto body = co_await oteld::traced(tracer, "fetch", fetch(url));  // fetch(): an `awaitable`.
+// Example:
+//     boost::asio::awaitable<void> session(std::string url) {
+//         auto span = tracer.scope("session");
+//         const std::string body = co_await oteld::traced(tracer, "fetch", fetch(url));
+//         span.set("bytes", body.size());  // Still current, on whichever thread this goes on.
+//     }
+//
+//     boost::asio::io_context io;
+//     boost::asio::co_spawn(oteld::asio::with_context(io), session("/orders"),
+//                           boost::asio::detached);
+//     boost::asio::post(io, oteld::asio::bind([] { ship(order); }));
 //
 // with_context(): what runs through the executor begins with the context captured here, and what an
 // `awaitable` spawned on it makes current is current again after each co_await, on whichever

@@ -1,5 +1,10 @@
 // Baggage: keys and values that travel with a request, from service to service.
 //
+// Example:
+//     const auto baggage = oteld::current().baggage().set("tenant", "t-7").remove("debug");
+//     auto scope = oteld::attach(oteld::current().with_baggage(baggage));
+//     if (const auto tenant = baggage.get("tenant")) span.set("tenant", *tenant);
+//
 // Used by: who sets it (a tenant, a shop's id) and who reads it further on; Context carries it, the
 // propagators write and read it. It is sent to everybody who is called: nothing secret belongs in
 // it. It is not copied to spans.

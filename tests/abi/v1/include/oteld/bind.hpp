@@ -1,7 +1,9 @@
 // A function that takes its context with it: to a std::thread, std::jthread, std::async, a pool.
 //
-//     std::thread worker(oteld::bind([order] { ship(order); }));
-//     pool.submit(oteld::bind(oteld::extract(message), handle));
+// Example:
+//     std::thread worker(oteld::bind([] { ship(order); }));  // With the context of here.
+//     worker.join();
+//     jobs.push_back(oteld::bind(oteld::extract(headers), [] { ship(order); }));  // With another.
 //
 // Used by: everybody who hands a function on. Threads: the calls of one bound function may overlap
 // when those of the function may. The context is attached for each call and detached before the

@@ -8,7 +8,14 @@
 //     no such header. One for carriers in which a header may stand more than once takes
 //     (name, found) and calls found(value) for each.
 //   - EnvironmentCarrier
+//
 // For others, specialise CarrierTraits.
+//
+// Example:
+//     using Text = std::string_view;
+//     const auto context = oteld::extract([&](Text name) { return message.header(name); });
+//     oteld::inject(context, [&](Text name, Text value) { message.add_header(name, value); });
+//
 // Threads: the caller's. Names are asked for in lower case; carriers compare without case. What a
 // carrier throws is caught: the header counts as absent, or is not set.
 // https://opentelemetry.io/docs/specs/otel/context/api-propagators/#textmap-propagator

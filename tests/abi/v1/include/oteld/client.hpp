@@ -1,5 +1,13 @@
 // Setting up the client in code. Not needed for the first span: the environment is read on its own.
 //
+// Example:
+//     oteld::TracerProvider provider{oteld::Settings{}
+//                                        .service("orders", "1.4.0")
+//                                        .sampler(oteld::trace_id_ratio(0.1))};
+//     provider.make_global();
+//     serve();
+//     provider.shutdown(std::chrono::seconds(2));
+//
 // Used by: applications, once, near the start of main(). Libraries include api.hpp only.
 // Threads: any. A provider's spans may outlive the TracerProvider object: what they need is never
 // freed. https://opentelemetry.io/docs/specs/otel/trace/sdk/
@@ -146,6 +154,9 @@ public:
     // are delivered when they end. Then as force_flush(), with the processors' shutdown(). False
     // also if it was shut down before: then nothing happens.
     bool shutdown(std::chrono::nanoseconds timeout) const noexcept;
+
+    // For wrappers: what oteld::tracer() takes as its provider.
+    [[nodiscard]] const void* raw() const noexcept { return provider_; }
 
 private:
     friend class testing::Recorder;

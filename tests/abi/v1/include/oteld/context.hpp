@@ -1,5 +1,13 @@
 // A context: what goes with a piece of work. The span it belongs to, baggage, and values of keys.
 //
+// Example:
+//     inline const oteld::ContextKey<int> tenant_key{"tenant"};
+//
+//     auto scope = oteld::attach(oteld::current().with(tenant_key, 7));  // Until the block ends.
+//     const oteld::Context context = oteld::current();  // Copy it along with the work.
+//     const int* tenant = context.get(tenant_key);      // Lives as long as `context`.
+//     span.set("tenant", tenant == nullptr ? 0 : *tenant);
+//
 // Used by: everybody who hands work on: to a thread, a queue, another process (propagation.hpp).
 // Threads: a Context is an immutable value; `current()` and ContextScope concern the calling thread
 // only. Never throws; out of memory keeps the context that there was. Contexts are values without a
@@ -84,7 +92,7 @@ inline abi::Values* make_values(const void* key, abi::Shared* value, abi::Values
     if (value != nullptr) append(key, value);
     if (!complete) return abi::release(value);
     for (abi::Values* at = values; found != nullptr && at != found && complete; at = at->next) {
-        abi::retain(at->value);
+        abi::retain(at->value);  // NOLINT(clang-analyzer-core.NullDereference): `found` is ahead.
         append(at->key, at->value);
         if (!complete) abi::release(at->value);
     }
@@ -183,6 +191,29 @@ inline Context current() noexcept {
 inline SpanContext current_span() noexcept {
     const abi::Table* table = abi::client();
     return table == nullptr ? SpanContext() : SpanContext(table->current()->span);
+}
+
+namespace detail {
+inline const abi::Context& current_ids() noexcept {
+    static constexpr abi::Context none{};
+    const abi::Table* table = abi::client();
+    return table == nullptr ? none : table->current()->span;
+}
+}  // namespace detail
+
+// For the lines of a log: the fields "trace_id", "span_id" and "trace_flags" of the span that is
+// current; empty when none is. They cost a look at the thread's context, and allocate nothing.
+//     std::printf("trace_id=%s span_id=%s shipped\n", oteld::current_trace_id_text().c_str(),
+//                 oteld::current_span_id_text().c_str());
+// https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/
+inline TraceIdText current_trace_id_text() noexcept {
+    return detail::trace_id_text(detail::current_ids());
+}
+inline SpanIdText current_span_id_text() noexcept {
+    return detail::span_id_text(detail::current_ids());
+}
+inline TraceFlagsText current_trace_flags_text() noexcept {
+    return detail::trace_flags_text(detail::current_ids());
 }
 
 // Makes a context current until the end of the block. Detached out of order or on another thread:

@@ -2,6 +2,13 @@
 // chain of handlers, a fiber. Scopes made while it is entered are its own: they stay with it when
 // it is left, and are there again when it is entered, on whichever thread.
 //
+// Example:
+//     oteld::ContextStack stack;  // Made with the fiber; begins with what is current here.
+//     {
+//         const oteld::StackScope running(stack);
+//         fiber.resume();  // Until it is switched away from.
+//     }
+//
 // Used by: coroutine.hpp, asio.hpp, and who writes a scheduler or switches fibers. Threads: one at
 // a time. enter() and leave() stand around each stretch that runs, in pairs, on one thread; a
 // leave() elsewhere is counted as misuse and changes nothing. Never throws; without a client it

@@ -1,12 +1,23 @@
 // The context across co_await, for coroutine types of one's own: a base class for their promises.
 //
-//     struct promise_type : oteld::ContextPromise {
-//         auto initial_suspend() { return starting(std::suspend_always{}); }
-//         auto final_suspend() noexcept { return finishing(ResumeWhoWaits{}); }
-//         auto yield_value(int) { return following(std::suspend_always{}); }   // Of a generator.
-//         ...                                    // await_transform() is the base class's.
+// Example:
+//     struct Job {  // Starts when it is called; nobody waits for it.
+//         struct promise_type : oteld::ContextPromise {  // await_transform() is the base class's.
+//             Job get_return_object() { return {}; }
+//             auto initial_suspend() { return starting(std::suspend_never{}); }
+//             auto final_suspend() noexcept { return finishing(std::suspend_never{}); }
+//             void return_void() {}
+//             void unhandled_exception() { std::terminate(); }
+//         };
 //     };
-//     co_await oteld::traced(tracer, "load order", load(id));
+//
+//     Job checkout(std::string id) {
+//         auto span = tracer.scope("checkout");
+//         const Order order = co_await oteld::traced(tracer, "load order", load(id));
+//         ship(order);  // Under `span`, on whichever thread this goes on.
+//     }
+//
+// A generator's yield_value() returns following(std::suspend_always{}).
 //
 // A coroutine begins with the context in which it was called. What it makes current (a ScopedSpan,
 // a ContextScope) is current while it runs, on whichever thread resumes it, and at no other time:
@@ -83,26 +94,16 @@ public:
     // Another thread may resume or destroy the coroutine, and this object with it, before the
     // awaiter's await_suspend() has returned. So the stack is off the thread before, and what is
     // used after lies on the thread's own stack: not inlined, or it could end up in the coroutine's
-    // frame. The awaiter still sees the coroutine's context: it may pass that on.
+    // frame. The awaiter still sees the coroutine's context: it may pass that on. If it does not
+    // suspend after all, or throws, await_resume() or the destructor comes next and puts the stack
+    // on again.
     template <class Promise>
     [[gnu::noinline]] auto await_suspend(std::coroutine_handle<Promise> handle) {
-        using Result = decltype(awaiter_.await_suspend(handle));
         const Context context = current();
         suspended_ = true;
         stack_.leave();
-        ContextScope scope = attach(context);
-        try {
-            if constexpr (std::is_same_v<Result, bool>) {
-                const bool suspends = awaiter_.await_suspend(handle);
-                if (!suspends) resume(scope);
-                return suspends;
-            } else {
-                return awaiter_.await_suspend(handle);
-            }
-        } catch (...) {
-            resume(scope);
-            throw;
-        }
+        const ContextScope scope = attach(context);
+        return awaiter_.await_suspend(handle);
     }
 
     decltype(auto) await_resume() {
@@ -111,12 +112,6 @@ public:
     }
 
 private:
-    void resume(ContextScope& scope) noexcept {
-        scope.detach();
-        suspended_ = false;
-        stack_.enter();
-    }
-
     Awaiter awaiter_;
     ContextStack& stack_;
     bool suspended_ = false;

@@ -1,5 +1,8 @@
 // Where trace and span ids come from.
 //
+// Example:
+//     oteld::TracerProvider provider{oteld::Settings{}.ids(oteld::xray_ids())};
+//
 // Used by: client.hpp's Settings. Needs the client.
 // Threads: trace_id() and span_id() are called on any thread, on several at once, where a span
 // starts. An exception that leaves them, or an id of zeros, is counted (hook_failures()) and a

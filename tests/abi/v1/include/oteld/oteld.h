@@ -1,5 +1,13 @@
 /* The client in C11, for C programs and for other languages to build on.
  *
+ * Example:
+ *     oteld_tracer shop =
+ *         oteld_get_tracer(OTELD_STR("shop.orders"), OTELD_STR("1.4.0"), OTELD_STR(""));
+ *     oteld_span span = {{0}};
+ *     oteld_span_start(&span, shop, OTELD_STR("checkout"), NULL);
+ *     oteld_span_set_int(&span, OTELD_STR("order.lines"), 3);
+ *     oteld_span_end(&span, 0);
+ *
  * Handles are values; lengths are explicit (OTELD_STR for literals); no callback is on the span
  * path. Every function is safe with a null pointer, a zeroed handle or an ended span, and does
  * nothing then. Threads: a span is used by one thread at a time and may end on another. Times are
@@ -134,6 +142,31 @@ typedef struct oteld_scope {
 oteld_scope oteld_attach(const oteld_span* span);
 void oteld_detach(oteld_scope* scope);
 oteld_context oteld_current(void);
+
+/* Ids in lower-case hex, for the fields trace_id and span_id of a log line. They write 33 and 17
+ * bytes into `text` and return it; "" where there is no span. Flags print as %02x.
+ * https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/ */
+const char* oteld_trace_id_text(oteld_context context, char text[33]);
+const char* oteld_span_id_text(oteld_context context, char text[17]);
+
+/* Passing the context on to another process, in W3C trace context and baggage; with
+ * OTEL_PROPAGATORS, in those of the two that it names. oteld_inject() calls `set` for each header
+ * to send: of the span that is current, and its baggage. oteld_extract() asks `get` for the headers
+ * of a request, by names in lower case (data null: there is none; what it returns is read before
+ * its next call), and makes what they say current: the caller's span, trace state and baggage.
+ * Detach it like oteld_attach()'s. Malformed headers count as absent.
+ * https://www.w3.org/TR/trace-context-2/ https://www.w3.org/TR/baggage/ */
+typedef void (*oteld_set_header)(void* carrier, oteld_str name, oteld_str value);
+typedef oteld_str (*oteld_get_header)(void* carrier, oteld_str name);
+void oteld_inject(oteld_set_header set, void* carrier);
+oteld_scope oteld_extract(oteld_get_header get, void* carrier);
+
+/* Baggage goes along to every service that is called: nothing secret belongs in it. The value that
+ * is current for a key, as long as that stays current; data null: there is none. */
+oteld_str oteld_baggage(oteld_str key);
+/* Makes the current context current with this in its baggage, or without the key where the value's
+ * data is null. Detach it like oteld_attach()'s. */
+oteld_scope oteld_attach_baggage(oteld_str key, oteld_str value);
 
 /* Waits until every span ended so far is safe with the daemon. False: timeout, or no daemon. */
 bool oteld_flush(uint64_t timeout_ns);

@@ -1,6 +1,18 @@
 // Span processors: code of the application's that sees its spans start and end. Two are here, for
 // tests and first steps: spans kept in memory, and spans printed.
 //
+// Example:
+//     class Tenant : public oteld::SpanProcessor {
+//         void on_start(oteld::Span& span, const oteld::SpanContext&) override {
+//             const oteld::Baggage baggage = oteld::current().baggage();
+//             if (auto tenant = baggage.get("tenant")) span.set("tenant", *tenant);
+//         }
+//     };
+//
+//     oteld::TracerProvider provider{oteld::Settings{}
+//                                        .processor(std::make_shared<Tenant>())
+//                                        .processor(std::make_shared<oteld::ConsoleExporter>())};
+//
 // Used by: client.hpp's Settings. Needs the client, but neither a daemon nor a ring directory:
 // delivery goes on beside the processors, where there is one.
 // Threads: a hook is called on the thread that starts or ends the span, on several at once; the

@@ -1,5 +1,6 @@
 // Passing a context on to another process: into the headers of a request, and out of them again.
 //
+// Example:
 //     oteld::inject(headers);                                     // What is current.
 //     auto scope = oteld::attach(oteld::extract(request));        // In the server: span, baggage.
 //     auto span = tracer.scope("GET /orders", oteld::server);

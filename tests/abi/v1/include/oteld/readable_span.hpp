@@ -1,6 +1,11 @@
 // What a span holds, decoded: a view that processors and samplers get (ReadableSpan), and a copy to
 // keep (RecordedSpan).
 //
+// Example:
+//     const oteld::RecordedSpan seen = recorder.find("checkout");
+//     assert(seen["order.lines"] == 3 && seen.kind == oteld::server);
+//     for (const oteld::RecordedEvent& event : seen.events) std::puts(event.name.c_str());
+//
 // Used by: sampler.hpp, processor.hpp, testing.hpp, and who implements them. Needs the client.
 // Threads: a view belongs to the call that it was given to, and is gone when that returns; copies
 // are values. Text is as the program gave it: invalid UTF-8 becomes '?' only in the daemon.

@@ -1,5 +1,17 @@
 // Samplers: which spans are recorded, and which of them leave the process.
 //
+// Example:
+//     class NoHealthChecks : public oteld::Sampler {
+//         oteld::SamplingResult should_sample(const oteld::ReadableSpan& start,
+//                                             const oteld::SpanContext&) override {
+//             const bool drop = start["url.path"] == "/health";
+//             return {drop ? oteld::Decision::drop : oteld::Decision::record_and_sample};
+//         }
+//     };
+//
+//     const auto sampler = oteld::parent_based(std::make_shared<NoHealthChecks>());
+//     oteld::TracerProvider provider{oteld::Settings{}.sampler(sampler)};
+//
 // Used by: client.hpp's Settings. Needs the client.
 // Threads: should_sample() is called on any thread, on several at once, where a span starts. An
 // exception that leaves it is counted (hook_failures()) and the span dropped. A span that a sampler

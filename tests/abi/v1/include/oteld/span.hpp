@@ -1,5 +1,15 @@
 // A span: a move-only value that ends once, at end() or when it is destroyed.
 //
+// Example:
+//     auto span = tracer.scope("charge card", oteld::client);  // Current until the block ends.
+//     span.set("payment.amount", order.total).set("payment.methods", {"card", "voucher"});
+//     try {
+//         charge(order);
+//     } catch (const std::exception& e) {
+//         span.exception(e).error(e.what());
+//     }
+//     span.event("answered", {{"attempts", 2}});
+//
 // Used by: everybody. Made by Tracer::span() and Tracer::scope().
 // Threads: one at a time; it may be handed to another thread and end there. Never throws, blocks
 // or, below 16 KiB of content, allocates. Without a client, or when the sampler said no, every call
@@ -170,6 +180,7 @@ public:
     }
 
     [[nodiscard]] abi::Span& raw() noexcept { return raw_; }
+    [[nodiscard]] const abi::Span& raw() const noexcept { return raw_; }
 
 private:
     friend class Tracer;

@@ -1,5 +1,10 @@
 // The identity of a span, as it is passed on to children, links and other processes.
 //
+// Example:
+//     const oteld::SpanContext context = span.context();
+//     std::printf("trace %s\n", context.trace_id_text().c_str());
+//     auto retry = tracer.span("retry", oteld::parent(context.with_trace_state("shop", "eu")));
+//
 // Used by: everybody who links spans together or passes them on. Threads: a SpanContext is a value.
 // Never throws, but for the hex texts, which allocate.
 // https://www.w3.org/TR/trace-context-2/
@@ -16,6 +21,40 @@
 #include <utility>
 
 namespace oteld {
+
+// An id or flags in lower-case hex, held in the value itself: for printf and loggers. Never
+// allocates; empty where there is no span. It lives as long as the value does, which for a
+// temporary is the end of the statement.
+template <std::size_t bytes>
+class HexText {
+public:
+    HexText() noexcept = default;
+    explicit HexText(const std::uint8_t* value) noexcept { detail::put_hex(text_, value, bytes); }
+
+    [[nodiscard]] const char* c_str() const noexcept { return text_; }
+    [[nodiscard]] std::string_view view() const noexcept { return text_; }
+
+private:
+    char text_[2 * bytes + 1] = {};
+};
+using TraceIdText = HexText<16>;
+using SpanIdText = HexText<8>;
+using TraceFlagsText = HexText<1>;
+
+namespace detail {
+inline bool has_ids(const abi::Context& span) noexcept {
+    return !all_zero(span.trace_id, 16) && !all_zero(span.span_id, 8);
+}
+inline TraceIdText trace_id_text(const abi::Context& span) noexcept {
+    return has_ids(span) ? TraceIdText(span.trace_id) : TraceIdText();
+}
+inline SpanIdText span_id_text(const abi::Context& span) noexcept {
+    return has_ids(span) ? SpanIdText(span.span_id) : SpanIdText();
+}
+inline TraceFlagsText trace_flags_text(const abi::Context& span) noexcept {
+    return has_ids(span) ? TraceFlagsText(&span.flags) : TraceFlagsText();
+}
+}  // namespace detail
 
 // Immutable identity of a span: ids, W3C flags, trace state, and whether it came from another
 // process.
@@ -44,9 +83,7 @@ public:
     }
     ~SpanContext() { abi::release(raw_.trace_state); }
 
-    [[nodiscard]] bool valid() const noexcept {
-        return !detail::all_zero(raw_.trace_id, 16) && !detail::all_zero(raw_.span_id, 8);
-    }
+    [[nodiscard]] bool valid() const noexcept { return detail::has_ids(raw_); }
     [[nodiscard]] bool sampled() const noexcept { return (raw_.flags & 1U) != 0; }
     [[nodiscard]] bool remote() const noexcept { return (raw_.remote & abi::remote_yes) != 0; }
     [[nodiscard]] std::uint8_t flags() const noexcept { return raw_.flags; }
@@ -78,6 +115,12 @@ public:
     // Lower-case hex, 32 and 16 digits.
     [[nodiscard]] std::string trace_id_hex() const { return hex(raw_.trace_id, 16); }
     [[nodiscard]] std::string span_id_hex() const { return hex(raw_.span_id, 8); }
+    // The same, and two digits of flags, without allocating; empty if this is not valid().
+    [[nodiscard]] TraceIdText trace_id_text() const noexcept { return detail::trace_id_text(raw_); }
+    [[nodiscard]] SpanIdText span_id_text() const noexcept { return detail::span_id_text(raw_); }
+    [[nodiscard]] TraceFlagsText trace_flags_text() const noexcept {
+        return detail::trace_flags_text(raw_);
+    }
 
     [[nodiscard]] const abi::Context& raw() const noexcept { return raw_; }
 

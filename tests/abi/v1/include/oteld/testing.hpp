@@ -1,9 +1,10 @@
 // For tests of one's own: collects what the code under test records, without a daemon.
 //
-//   oteld::testing::Recorder recorder;
-//   checkout(order);
-//   assert(recorder.find("checkout")["order.id"] == "A-12345");
-//   std::puts(recorder.tree().c_str());
+// Example:
+//     oteld::testing::Recorder recorder;
+//     checkout(order);
+//     assert(recorder.find("checkout")["order.id"] == "A-12345");
+//     std::puts(recorder.tree().c_str());
 //
 // Used by: tests. Needs the client. While it lives it is the global provider: tracers of
 // oteld::tracer(), however old, record into it, and nothing goes into a ring. The environment's

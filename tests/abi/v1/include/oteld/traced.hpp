@@ -1,5 +1,14 @@
 // Functions as spans: traced(), traced_function(), OTELD_SPAN().
 //
+// Example:
+//     void restock() {
+//         OTELD_SPAN();  // Of the function's name, until the block ends.
+//     }
+//
+//     const double total = tracer.traced("sum up", sum_up, order);
+//     auto ship_traced = oteld::traced_function("ship", ship);  // Each call is a span.
+//     if (total > 0) ship_traced(order);
+//
 // Used by: everybody, through api.hpp. Threads: any. The span is current while the function runs.
 // An exception that leaves traced() is recorded as an event "exception" (exception.type, .message,
 // .stacktrace), the status becomes ERROR with "type: message", and the exception goes on. Without

@@ -1,5 +1,10 @@
 // A tracer names the library that records (the instrumentation scope) and starts spans.
 //
+// Example:
+//     const auto shop = oteld::tracer("shop.orders", "1.4.0");
+//     auto request = shop.scope("POST /orders", {{"order.id", order.id}}, oteld::server);
+//     auto later = shop.span("send invoice", oteld::root, oteld::link_to(request.context()));
+//
 // Used by: everybody. Threads: any; a Tracer is a cheap, copyable value that may be static.
 // A tracer() call interns its scope and may allocate and lock: call it once per library, not per
 // span. https://opentelemetry.io/docs/specs/otel/trace/api/#tracer
@@ -74,7 +79,9 @@ public:
     template <class Function, class... Arguments>
     decltype(auto) traced(std::string_view name, Function&& f, Arguments&&... arguments) const;
 
-    // The general form, for wrappers: a parent of null means the current one.
+    // The general form, for wrappers. Options may also be a `const abi::Context*`, the parent, null
+    // for the current one; and a function of (abi::Span&, std::uint8_t* at) that writes more of
+    // what the span starts with behind `at` and returns where that ends.
     template <class... Options>
     [[gnu::always_inline]] Span start(std::string_view name, const Attribute* first,
                                       std::size_t count, const Options&... options) const noexcept {
@@ -123,6 +130,9 @@ private:
         std::uint64_t start_unix_ns = 0;
         std::uint32_t kind = 0;
     };
+    template <class Option>
+    static constexpr bool is_content =
+        std::is_invocable_r_v<std::uint8_t*, const Option&, abi::Span&, std::uint8_t*>;
     static inline constexpr abi::Context no_parent{};
     static void apply(How& how, Kind kind) noexcept { how.kind = static_cast<std::uint32_t>(kind); }
     static void apply(How& how, const ParentOption& option) noexcept {
@@ -133,9 +143,14 @@ private:
         how.start_unix_ns = option.time == Time{} ? 0 : detail::unix_ns(option.time);
     }
     static void apply(How&, const LinkOption&) noexcept {}
+    static void apply(How& how, const abi::Context* parent) noexcept { how.parent = parent; }
+    template <class Option, class = std::enable_if_t<is_content<Option>>>
+    static void apply(How&, const Option&) noexcept {}
     template <class Option>
     static std::uint8_t* add(abi::Span& span, std::uint8_t* at, const Option& option) noexcept {
-        if constexpr (std::is_same_v<Option, LinkOption>) {
+        if constexpr (is_content<Option>) {
+            return option(span, at);
+        } else if constexpr (std::is_same_v<Option, LinkOption>) {
             if (option.context.valid() || option.attributes.size() != 0 ||
                 !option.context.trace_state().empty())
                 return detail::add_link(span, at, option.context,
@@ -148,12 +163,25 @@ private:
     const void* scope_ = nullptr;
 };
 
+namespace detail {
+// `attributes`: encoded, as ScopeInfo has them. A provider of null: the global one.
+inline Tracer tracer_of(std::string_view name, std::string_view version,
+                        std::string_view schema_url, std::string_view attributes,
+                        const void* provider) noexcept {
+    const abi::Table* table = abi::client();
+    if (table == nullptr) return {};
+    const abi::ScopeInfo info{name.data(),       name.size(),       version.data(),
+                              version.size(),    schema_url.data(), schema_url.size(),
+                              attributes.data(), attributes.size(), provider};
+    return Tracer(table->scope(&info));
+}
+}  // namespace detail
+
 // The tracer of the global provider for this instrumentation scope.
 inline Tracer tracer(std::string_view name, std::string_view version = {},
                      std::string_view schema_url = {}, Attributes attributes = {},
                      const void* provider = nullptr) {
-    const abi::Table* table = abi::client();
-    if (table == nullptr) return {};
+    if (abi::client() == nullptr) return {};
     std::vector<std::uint8_t> encoded;
     for (const Attribute& attribute : attributes) {
         const std::size_t bytes =
@@ -162,10 +190,9 @@ inline Tracer tracer(std::string_view name, std::string_view version = {},
         detail::put_key_value(encoded.data() + encoded.size() - bytes, 3, attribute.key,
                               attribute.value, UINT32_MAX);
     }
-    const abi::ScopeInfo info{name.data(),    name.size(),       version.data(),
-                              version.size(), schema_url.data(), schema_url.size(),
-                              encoded.data(), encoded.size(),    provider};
-    return Tracer(table->scope(&info));
+    return detail::tracer_of(name, version, schema_url,
+                             {reinterpret_cast<const char*>(encoded.data()), encoded.size()},
+                             provider);
 }
 
 }  // namespace oteld

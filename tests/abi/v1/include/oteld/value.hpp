@@ -1,14 +1,23 @@
 // Attribute values: what can be one, and how it is encoded as an OTLP AnyValue.
 //
+// Example:
+//     const std::vector<int> sizes{38, 41};
+//     span.set("lines", 2).set("total", 59.9).set("gift", true).set("sizes", sizes);
+//     span.set("tags", {"web", "gift"}).set("ship.to", {{"country", "NL"}, {"floor", 3}});
+//     span.set("digest", oteld::bytes{digest.data(), digest.size()});
+//
 // Used by: everybody who sets attributes. A Value is a view: it must not outlive what it was made
 // from, which for literals and temporaries is the end of the statement. Threads: values. Never
 // allocates or throws.
-//   bool                            bool_value
-//   integers                        int_value; an unsigned 64-bit one above 2^63-1: its decimal
-//   digits as string_value double, float                   double_value, NaN and infinities
-//   included const char*, string, string_view  string_value; invalid UTF-8 arrives as '?', counted
-//   by the daemon oteld::bytes{pointer, size}     bytes_value containers of these array_value
-//   {{key, value}, ...}, std::map   kvlist_value
+//   - bool: bool_value
+//   - integers: int_value; an unsigned 64-bit one above 2^63-1: string_value, its decimal digits
+//   - double, float: double_value, NaN and infinities included
+//   - const char*, string, string_view: string_value; invalid UTF-8 arrives as '?', counted by the
+//     daemon
+//   - oteld::bytes{pointer, size}: bytes_value
+//   - containers of these: array_value
+//   - {{key, value}, ...}, std::map: kvlist_value
+//
 // Anything else does not compile. A null const char* is an empty string.
 #pragma once
 

@@ -265,16 +265,24 @@ inline const Table* find_client() noexcept {
     return found;
 }
 
-// For who holds something that only a client can have given: a scope, a span that records.
-inline const Table* present_client() noexcept {
+inline const Table* found_client() noexcept {
     const Table* table = table_cache.load(std::memory_order_acquire);
     return __builtin_expect(table == nullptr, 0) ? find_client() : table;
 }
 
 // Null: there is no client in this process.
 inline const Table* client() noexcept {
-    const Table* table = present_client();
+    const Table* table = found_client();
     return table == &no_client ? nullptr : table;
+}
+
+// For who holds something that only a client can have given: a scope, a span that records.
+inline const Table* present_client() noexcept {
+    const Table* table = found_client();
+#ifdef __clang_analyzer__  // It cannot know that, and would follow null pointers of `no_client`.
+    if (table == &no_client) __builtin_unreachable();
+#endif
+    return table;
 }
 
 // False also for a span that a fork's child inherited: its buffer is not mapped there.

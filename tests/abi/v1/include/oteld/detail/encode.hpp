@@ -293,20 +293,36 @@ struct AttributeList {
         }
         return dropped;
     }
+    // What they take as fields of this number, and how many are dropped; and the fields.
+    std::size_t bytes(std::uint32_t field, std::uint32_t text_limit,
+                      std::uint32_t& dropped) const noexcept {
+        std::size_t total = 0;
+        dropped = each([&](const Attribute& a) {
+            total += key_value_field_bytes(field, a.key, a.value, text_limit);
+        });
+        return total;
+    }
+    std::uint8_t* put(std::uint8_t* at, std::uint32_t field,
+                      std::uint32_t text_limit) const noexcept {
+        each(
+            [&](const Attribute& a) { at = put_key_value(at, field, a.key, a.value, text_limit); });
+        return at;
+    }
 };
 
 // Event { time_unix_nano = 1, name = 2, attributes = 3, dropped_attributes_count = 4 } as field 11.
-[[gnu::noinline]] inline std::uint8_t* add_event(abi::Span& span, std::uint8_t* end,
-                                                 std::string_view name, const AttributeList& list,
-                                                 std::uint64_t time,
-                                                 std::uint32_t text_limit) noexcept {
+// The list is an AttributeList, or has its bytes() and put().
+template <class List = AttributeList>
+[[gnu::noinline]] std::uint8_t* add_event(abi::Span& span, std::uint8_t* end, std::string_view name,
+                                          const List& list, std::uint64_t time,
+                                          std::uint32_t text_limit) noexcept {
     if (span.events >= span.limits->events) {
         abi::count_dropped(span, abi::Dropped::events);
         return end;
     }
+    std::uint32_t dropped = 0;
     std::size_t inner = 9 + wire::bytes_field_bytes(2, name.size());
-    const std::uint32_t dropped = list.each(
-        [&](const Attribute& a) { inner += key_value_field_bytes(3, a.key, a.value, text_limit); });
+    inner += list.bytes(3, text_limit, dropped);
     if (dropped != 0) inner += 1 + wire::varint_bytes(dropped);
     std::uint8_t* at = abi::room(span, end, wire::bytes_field_bytes(11, inner));
     if (at == nullptr) {
@@ -316,17 +332,17 @@ struct AttributeList {
     at = wire::put_varint(wire::put_tag(at, 11, wire::bytes_type), inner);
     at = wire::put_fixed64(wire::put_tag(at, 1, wire::fixed64_type), time);
     at = wire::put_bytes(at, 2, name.data(), name.size());
-    list.each([&](const Attribute& a) { at = put_key_value(at, 3, a.key, a.value, text_limit); });
+    at = list.put(at, 3, text_limit);
     if (dropped != 0) at = wire::put_varint(wire::put_tag(at, 4, wire::varint_type), dropped);
     ++span.events;
     return at;
 }
 
 // Link { trace_id = 1, span_id = 2, trace_state = 3, attributes = 4, dropped_attributes_count = 5,
-// flags = 6 } as field 13.
-[[gnu::noinline]] inline std::uint8_t* add_link(abi::Span& span, std::uint8_t* end,
-                                                const SpanContext& context,
-                                                const AttributeList& list) noexcept {
+// flags = 6 } as field 13. The list is as for add_event().
+template <class List = AttributeList>
+[[gnu::noinline]] std::uint8_t* add_link(abi::Span& span, std::uint8_t* end,
+                                         const SpanContext& context, const List& list) noexcept {
     if (span.links >= span.limits->links) {
         abi::count_dropped(span, abi::Dropped::links);
         return end;
@@ -335,8 +351,8 @@ struct AttributeList {
     std::size_t inner = 18 + 10 + 5;
     if (!state.empty()) inner += wire::bytes_field_bytes(3, state.size());
     const std::uint32_t text_limit = span.limits->value_length;
-    const std::uint32_t dropped = list.each(
-        [&](const Attribute& a) { inner += key_value_field_bytes(4, a.key, a.value, text_limit); });
+    std::uint32_t dropped = 0;
+    inner += list.bytes(4, text_limit, dropped);
     if (dropped != 0) inner += 1 + wire::varint_bytes(dropped);
     std::uint8_t* at = abi::room(span, end, wire::bytes_field_bytes(13, inner));
     if (at == nullptr) {
@@ -347,7 +363,7 @@ struct AttributeList {
     at = wire::put_bytes(at, 1, context.trace_id(), 16);
     at = wire::put_bytes(at, 2, context.span_id(), 8);
     if (!state.empty()) at = wire::put_bytes(at, 3, state.data(), state.size());
-    list.each([&](const Attribute& a) { at = put_key_value(at, 4, a.key, a.value, text_limit); });
+    at = list.put(at, 4, text_limit);
     if (dropped != 0) at = wire::put_varint(wire::put_tag(at, 5, wire::varint_type), dropped);
     const std::uint32_t flags = context.flags() | 0x100U | (context.remote() ? 0x200U : 0U);
     ++span.links;

@@ -60,10 +60,6 @@ inline void take_found(Context& context, Found& found) noexcept {
         context.with_reserved(abi::debug_key, found.debug ? make_note(found.span, {}) : nullptr);
 }
 
-inline bool has_ids(const abi::Context& span) noexcept {
-    return !all_zero(span.trace_id, 16) && !all_zero(span.span_id, 8);
-}
-
 // ---- B3 ----
 
 // False: it is none of the known ones.

@@ -149,8 +149,7 @@ inline std::uint8_t decode_byte(std::string_view& text) noexcept {
         }
         const std::size_t valid = utf8_bytes(bytes, count);
         if (valid == 0) {
-            std::memcpy(at, "\xEF\xBF\xBD", 3);
-            at += 3;
+            at += std::string_view("\xEF\xBF\xBD").copy(at, 3);
             text = behind_first;
             continue;
         }
