@@ -250,8 +250,10 @@ void Intake::drain_segment(Segment& segment, Process& process, Nap& nap, Turn& t
         const shm::LaneRange range = shm::look_at_lane(lane.view, lane.cursor);
         if (range.state == shm::LaneState::empty) continue;
         if (range.state == shm::LaneState::corrupt) {
-            segment.quarantine("the cursors of lane " + std::to_string(i) +
-                               " contradict each other");
+            // Where a file was cut there are zeros now, the cause of which is said below.
+            if (!segment.map().truncated())
+                segment.quarantine("the cursors of lane " + std::to_string(i) +
+                                   " contradict each other");
             break;
         }
         if (!process.has_row && !ensure_row(process)) {

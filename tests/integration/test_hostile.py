@@ -198,7 +198,7 @@ def test_files_that_are_no_rings_and_rings_of_elsewhere(daemon, ring_dir, tmp_pa
         name("empty", "is not a ring file").write_bytes(b"")
         name("random", "is not a ring file").write_bytes(os.urandom(1 << 20))
         name("half", "a size that is not its file's").write_bytes(ring[: len(ring) // 2])
-        put(ring_dir, name("future", "ring layout 7.1"), patched(as_another_process(ring), MAJOR, struct.pack("<H", 7)))
+        put(ring_dir, name("future", "ring layout 7."), patched(as_another_process(ring), MAJOR, struct.pack("<H", 7)))
         with open(name("growing", "is not a ring file"), "ab", buffering=0) as growing:
             # Rings all the same.
             put(ring_dir, ring_dir / "newer.ring", patched(as_another_process(ring), MINOR, struct.pack("<H", 999)))

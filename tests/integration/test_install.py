@@ -180,7 +180,7 @@ def test_a_program_of_pkg_config_records(prefix, cxx_source, daemon, tmp_path, k
 def dynamic_symbols(path):
     """Name and kind of what the program or library defines for others; templates of the standard library left out."""
     rows = [row.split() for row in run("readelf", "--dyn-syms", "--wide", path).splitlines()]
-    return {row[7]: row[3] for row in rows if len(row) == 8 and row[4] == "GLOBAL" and row[6].isdigit()}
+    return {row[7].partition("@")[0]: row[3] for row in rows if len(row) == 8 and row[4] == "GLOBAL" and row[6].isdigit()}
 
 
 @pytest.mark.parametrize("kind", ["cmake", "pkg-config"])
