@@ -5,6 +5,7 @@
 
 #include "oteld/client.hpp"
 
+#include <atomic>
 #include <cstdlib>
 #include <new>
 #include <utility>
@@ -25,12 +26,12 @@ bool refused() noexcept {
     return false;
 }
 
-// Of this program's code and what is linked into it (--wrap=malloc, --wrap=realloc).
-int mallocs = 0;
+// Of this program's code and what is linked into it (--wrap=malloc, --wrap=realloc), on any thread.
+std::atomic<int> mallocs{0};
 int mallocs_left = -1;  // As allocations_left.
 
 bool malloc_refused() noexcept {
-    ++mallocs;
+    mallocs.fetch_add(1, std::memory_order_relaxed);
     if (mallocs_left < 0) return false;
     if (mallocs_left == 0) return true;
     --mallocs_left;

@@ -14,8 +14,8 @@
 #include <thread>
 
 namespace {
-// That this program, with what is linked into it, asked for (--wrap=nanosleep).
-std::chrono::nanoseconds longest_pause{0};
+// That this thread of the program, with what is linked into it, asked for (--wrap=nanosleep).
+thread_local std::chrono::nanoseconds longest_pause{0};
 }  // namespace
 
 // NOLINTBEGIN(bugprone-reserved-identifier): the linker's names.
