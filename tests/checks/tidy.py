@@ -43,7 +43,7 @@ def with_includers(files, compiled):
 
 def without_options_of_gcc(database):
     """Unlike warning options, those that change the code may not be unknown to clang."""
-    return database.replace(" -mtls-dialect=gnu2", "")
+    return database.replace(" -mtls-dialect=gnu2", "").replace(" -fno-gnu-unique", "")
 
 
 def tidy(file, folder):

@@ -368,7 +368,7 @@ TEST_CASE("many threads under one provider with hooks, counted to the span") {
                 }
             });
         for (std::thread& one : running) one.join();
-        EXPECT(memory->spans().size() == threads * (each / 3));
+        EXPECT(memory->spans().size() == std::size_t{threads} * (each / 3));
     });
     check_balance(rings);
     CHECK(rings.begun == threads * (each / 3));
