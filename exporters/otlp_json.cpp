@@ -27,7 +27,7 @@ public:
 template <class View, class Append>
 void append_array(Members& members, std::string_view name, const shm::Repeated<View>& views,
                   const Append& append) {
-    if (views.begin() == views.end()) return;
+    if (views.empty()) return;
     append_json_list(members.member(name), views, append);
 }
 

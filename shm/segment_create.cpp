@@ -198,7 +198,7 @@ struct Oldest {
 // What a pass looks for, and where.
 struct Search {
     int directory;
-    std::span<const FileId> own;
+    const std::vector<FileId>& own;
     std::uint64_t live_generation;
 };
 
@@ -458,7 +458,7 @@ bool append_table(Segment& segment, TableKind kind, std::uint16_t index, std::ui
 }
 
 Reclaimed reclaim_dead_segments(const RingDirectory& directory, const RoomToMake& room,
-                                std::span<const FileId> own,
+                                const std::vector<FileId>& own,
                                 std::uint64_t live_generation) noexcept {
     Oldest oldest;
     find_oldest_dead({directory.fd, own, live_generation}, oldest);

@@ -16,7 +16,7 @@
 
 #include <sys/types.h>
 #include <cstdint>
-#include <span>
+#include <vector>
 
 namespace oteld::shm {
 
@@ -136,7 +136,8 @@ struct FileId {
     ino_t inode;
 };
 [[nodiscard]] Reclaimed reclaim_dead_segments(const RingDirectory& directory,
-                                              const RoomToMake& room, std::span<const FileId> own,
+                                              const RoomToMake& room,
+                                              const std::vector<FileId>& own,
                                               std::uint64_t live_generation) noexcept;
 
 }  // namespace oteld::shm

@@ -2,7 +2,6 @@
 
 #include "oteld/detail/wire.hpp"
 
-#include <bit>
 #include <cstring>
 
 namespace oteld::shm {
@@ -120,7 +119,11 @@ void AnyValue::merge(std::string_view message) noexcept {
     }
 }
 
-double AnyValue::floating() const noexcept { return std::bit_cast<double>(number_); }
+double AnyValue::floating() const noexcept {
+    double value;
+    std::memcpy(&value, &number_, sizeof value);
+    return value;
+}
 
 Attribute::Attribute(std::string_view message) noexcept {
     FieldReader fields(message);

@@ -72,6 +72,7 @@ private:
 template <class View>
 class Repeated {
 public:
+    struct End {};
     class Iterator {
     public:
         using iterator_category = std::input_iterator_tag;
@@ -99,7 +100,7 @@ public:
             done_ = true;
             return *this;
         }
-        bool operator==(std::default_sentinel_t) const noexcept { return done_; }
+        bool operator!=(End) const noexcept { return !done_; }
 
     private:
         FieldReader fields_{{}};
@@ -113,8 +114,8 @@ public:
         : message_(message), field_(field) {}
 
     [[nodiscard]] Iterator begin() const noexcept { return Iterator(message_, field_); }
-    [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
-    [[nodiscard]] bool empty() const noexcept { return begin() == end(); }
+    [[nodiscard]] End end() const noexcept { return {}; }
+    [[nodiscard]] bool empty() const noexcept { return !(begin() != end()); }
     [[nodiscard]] std::size_t count() const noexcept {
         std::size_t met = 0;
         for (auto at = begin(); at != end(); ++at) ++met;

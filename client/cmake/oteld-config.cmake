@@ -1,7 +1,6 @@
 # find_package(oteld): oteld::api, oteld::client (shared), oteld::client_static. For programs that are instrumented with
 # opentelemetry-cpp also oteld::opentelemetry, if that is found before, or by find_package(oteld COMPONENTS opentelemetry).
 include(CMakeFindDependencyMacro)
-find_dependency(Threads)
 include(${CMAKE_CURRENT_LIST_DIR}/oteld-targets.cmake)
 if("opentelemetry" IN_LIST oteld_FIND_COMPONENTS)
   find_dependency(opentelemetry-cpp CONFIG)

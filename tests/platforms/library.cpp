@@ -50,6 +50,7 @@ void set_values(oteld::Span& span) {
     span.set("view", std::string_view(text)).set("bytes", oteld::bytes{text.data(), text.size()});
     span.set("numbers", numbers).set("flags", flags).set("reals", reals).set("words", words);
     span.set("pairs", pairs).set("array", {1, 2}).set("map", {{"in", "braces"}, {"n", 1}});
+    span.set("one", {"word"}).set("nested", {{"one", {"word"}}, {"more", {{"one", {"word"}}}}});
     span.set("enum", static_cast<int>(Colour::red));
     span.set({{"one", 1}, {"two", std::string_view("2")}});
     const std::string key = "key " + text;

@@ -3,6 +3,9 @@
 Used by ./dev platforms (everything), ./dev check (--quick: g++ and clang++, compiling only) and test_platforms.py
 (the machine's g++). A row of the table at the end is a compiler with a standard library, a column one thing to try:
 passed, FAILED (its output is in build/platforms/log), or not run, with the reason below. Exits 1 when something failed.
+
+Compilers of Debian's other releases are in minimal roots, build/platforms/debian-N, that ./dev platforms makes as root.
+They and what they have compiled run in there, with --roots, in a mount namespace that the caller has made for it.
 """
 import argparse
 import itertools
@@ -25,9 +28,12 @@ WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion
 CXX_WARNINGS = [*WARNINGS, "-Wold-style-cast", "-Wnon-virtual-dtor", "-Woverloaded-virtual"]
 STANDARDS = ["c++17", "c++20", "c++23"]
 C_STANDARDS = ["c11", "c17", "c2x"]
+# Headers of other libraries' users, by how their names begin, and a header of that library.
+OTHERS = {"asio": "boost/asio.hpp", "boost_log": "boost/log/core.hpp", "opentelemetry": "opentelemetry/version.h",
+          "spdlog": "spdlog/spdlog.h"}
 # What each is linked of.
 PROGRAMS = {"program": ["program", "library"], "api_only": ["api_only", "library"], "asio": ["asio"]}
-WANTED = [f"g++-{n}" for n in range(9, 15)] + [f"clang++-{n}" for n in range(10, 20)]
+WANTED = [*(f"gcc {n}." for n in range(9, 15)), *(f"clang {n}." for n in range(10, 20))]
 
 BOOST = next((path for path in (ROOT / "build/boost/usr/include", pathlib.Path("/usr/include"))
               if (path / "boost/asio.hpp").exists()), None)
@@ -116,8 +122,32 @@ def c_compiler(cxx):
 
 
 def native(cxx):
-    family = "clang" if "clang" in cxx else "gcc"
-    return Platform(cxx, c_compiler(cxx), f"{family} {version_of(cxx)}")
+    return Platform(cxx, c_compiler(cxx), f"{family(cxx)} {version_of(cxx)}")
+
+
+def family(cxx):
+    return "clang" if "clang" in pathlib.Path(cxx).name else "gcc"
+
+
+def of_debian(root):
+    """The compilers of a minimal root, which sees this directory, /dev, /proc and /tmp as this machine does."""
+    for place in (ROOT, "/dev", "/proc", "/tmp"):
+        there = pathlib.Path(f"{root}{place}")
+        there.mkdir(parents=True, exist_ok=True)
+        run("mount", "--bind" if place == ROOT else "--rbind", place, there)
+    commands = BUILD / "commands" / root.name
+    commands.mkdir(parents=True, exist_ok=True)
+    platforms = []
+    for found in sorted(root.glob("usr/bin/*g++-*[0-9]")):
+        if re.fullmatch(r"(clan)?g\+\+-\d+", found.name):
+            for name in (found.name, c_compiler(found.name)):
+                command = commands / name
+                command.write_text(f'#!/bin/sh\nexec chroot {root} env -C "$PWD" {name} "$@"\n')
+                command.chmod(0o755)
+            cxx = str(commands / found.name)
+            title = f"{family(cxx)} {version_of(cxx)}, {root.name.title().replace('-', ' ')}"
+            platforms.append(Platform(cxx, commands / c_compiler(found.name), title, emulator=["chroot", root]))
+    return platforms
 
 
 def with_libcxx(cxx):
@@ -141,30 +171,33 @@ def aarch64():
                     emulator=[emulator, "-L", "/usr/aarch64-linux-gnu"], target="aarch64")
 
 
-def platforms(quick):
-    gccs = compilers(["g++"] if quick else [f"g++-{n}" for n in range(9, 16)] + ["g++"])
-    clangs = compilers(["clang++"] if quick else [f"clang++-{n}" for n in range(10, 30)] + ["clang++"])
-    found = [native(cxx) for cxx in gccs + clangs]
-    if not quick:
-        found += [with_libcxx(cxx) for cxx in clangs] + [aarch64()]
-    found = [platform for platform in found if platform]
-    # The unit tests with the oldest gcc, the newest clang and the newest libc++, and on the other machine.
-    for platform in (found[0], found[len(gccs) + len(clangs) - 1], *found[-2:]):
+def platforms(quick, roots):
+    if quick:
+        return [native(cxx) for cxx in compilers(["g++", "clang++"])]
+    gccs = [native(cxx) for cxx in compilers([f"g++-{n}" for n in range(9, 16)] + ["g++"])]
+    clang_names = compilers([f"clang++-{n}" for n in range(10, 30)] + ["clang++"])
+    clangs = [native(cxx) for cxx in clang_names]
+    others = [platform for root in roots for platform in of_debian(root)]
+    libcxx = [platform for platform in map(with_libcxx, clang_names) if platform]
+    # The unit tests where they can be expected to differ: an old gcc, the newest of all, and the other machine.
+    gcc_14 = [platform for platform in others if platform.title.startswith("gcc 14.")]
+    foreign = [platform for platform in [aarch64()] if platform]
+    for platform in [*gccs[:1], *clangs[-1:], *gcc_14, *libcxx[-1:], *foreign]:
         platform.has_unit_tests = True
-    return found
+    return [*gccs, *clangs, *others, *libcxx, *foreign]
 
 
 # --- What is tried ---------------------------------------------------------------------------------------------------
 
 def headers_alone(platform):
-    """Each public header without any other before it."""
+    """Each public header without any other before it; those for the users of another library where the compiler has that."""
     standard = "c++20" if platform.knows("c++20") else "c++17"
     source = platform.objects / "header.cpp"
     for header in sorted(INCLUDE.rglob("*.h*")):
         name = header.relative_to(INCLUDE)
-        if name.name == "asio.hpp" and BOOST is None:
-            continue
-        source.write_text(f"#include <{name}>\n")
+        needed = next((f"<{needed}>" for start, needed in OTHERS.items() if name.name.startswith(start)), None)
+        condition = f"__has_include({needed})" if needed else "1"
+        source.write_text(f"#if {condition}\n#include <{name}>\n#endif\n")
         platform.compile(source, standard)
 
 
@@ -199,7 +232,7 @@ def c_language(platform):
                 ROOT / "tests/programs/client_c_api.c")
 
 
-def configure(platform, directory):
+def cmake_options(platform):
     flags = " ".join(f'"{word}"' if " " in str(word) else str(word) for word in platform.flags)
     options = [f"-DCMAKE_CXX_COMPILER={platform.cxx}", f"-DCMAKE_C_COMPILER={platform.cc}",
                f"-DCMAKE_CXX_FLAGS={flags}"]
@@ -211,15 +244,44 @@ def configure(platform, directory):
                     f"-Ddoctest_DIR={place}", f"-DOTELD_BOOST_INCLUDE={place}"]
     elif BOOST and BOOST != pathlib.Path("/usr/include"):
         options.append(f"-DOTELD_BOOST_INCLUDE={BOOST}")
-    run("cmake", "-G", "Ninja", "-S", ROOT, "-B", directory, "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
-        "-DOTELD_BUILD_DAEMON=OFF", "-DOTELD_BUILD_BENCH=OFF", *options)
+    return options
 
 
 def built(platform, *targets):
     directory = BUILD / platform.slug / "build"
-    configure(platform, directory)
+    run("cmake", "-G", "Ninja", "-S", ROOT, "-B", directory, "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+        "-DOTELD_BUILD_DAEMON=OFF", "-DOTELD_BUILD_BENCH=OFF", *cmake_options(platform))
     run("cmake", "--build", directory, "--target", *targets)
     return directory
+
+
+PROJECT = f"""
+cmake_minimum_required(VERSION 3.16)
+project(user CXX)
+set(CMAKE_CXX_STANDARD 17)
+find_package(oteld REQUIRED)
+foreach(kind client client_static)
+  add_executable(${{kind}} {HERE}/api_only.cpp {HERE}/library.cpp)
+  target_link_libraries(${{kind}} oteld::${{kind}})
+endforeach()
+"""
+
+
+def installed(platform):
+    """A user's own project, by find_package() of what is installed."""
+    directory = BUILD / platform.slug / "build-client"
+    prefix, user = BUILD / platform.slug / "prefix", BUILD / platform.slug / "project"
+    run("cmake", "-G", "Ninja", "-S", ROOT, "-B", directory, "-DOTELD_BUILD_DAEMON=OFF", "-DOTELD_BUILD_TESTS=OFF",
+        *cmake_options(platform))
+    run("cmake", "--build", directory)
+    run("cmake", "--install", directory, "--prefix", prefix)
+    user.mkdir(exist_ok=True)
+    (user / "CMakeLists.txt").write_text(PROJECT)
+    run("cmake", "-G", "Ninja", "-S", user, "-B", user / "build", f"-Doteld_DIR={prefix}/lib/cmake/oteld",
+        *cmake_options(platform))
+    run("cmake", "--build", user / "build")
+    for kind in ("client", "client_static"):
+        read_back(platform, user / "build" / kind)
 
 
 def run_programs(platform):
@@ -237,7 +299,7 @@ def run_programs(platform):
         read_back(platform, program, "rings")
         if BOOST:
             run(*platform.emulator, link(platform, "asio", name, kind, client), env=environment())
-        if not platform.target:
+        if not platform.emulator:
             # oteld::api is bound to no standard library: with the client that the machine's g++ has built.
             read_back(platform, link(platform, "api_only", name, kind, shared_client(ROOT / "build")))
 
@@ -279,7 +341,7 @@ def unit_tests(platform):
         raise NotRun("with --all only: they take minutes to compile")
     program = built(platform, "unit_client") / "tests/unit_client"
     options = []
-    if platform.emulator:
+    if platform.target:
         left_out = cases_left_out()
         known = run(*platform.emulator, program, "--list-test-cases").splitlines()
         unknown = [case for case in left_out if case not in known]
@@ -312,17 +374,18 @@ QUICK = {
     "restricted": restricted,
     "C": c_language,
 }
-ALL = {**QUICK, "-O0..3": levels, "run": run_programs, "unit tests": unit_tests}
+ALL = {**QUICK, "-O0..3": levels, "run": run_programs, "installed": installed, "unit tests": unit_tests}
 
 
 def attempt(platform, column, check):
+    log = BUILD / "log" / f"{platform.slug}-{column.replace(' ', '-')}.log"
+    log.unlink(missing_ok=True)
     try:
         check(platform)
         result = "passed"
     except NotRun as reason:
         result = f"not run: {reason}"
     except (Failed, subprocess.TimeoutExpired) as output:
-        log = BUILD / "log" / f"{platform.slug}-{column.replace(' ', '-')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(str(output))
         result = f"FAILED: {log.relative_to(ROOT)}"
@@ -341,7 +404,7 @@ def try_all(found, checks):
 
 # --- What is said ----------------------------------------------------------------------------------------------------
 
-def report(found, checks):
+def report(found, checks, wanted):
     width = max(len(platform.title) for platform in found) + 2
     print("\n" + "platform".ljust(width) + "".join(column.ljust(12) for column in checks))
     for platform in found:
@@ -355,10 +418,9 @@ def report(found, checks):
             print(f"{platform.title}: not run: {case}: {reason}")
         for reason in platform.not_run:
             print(f"{platform.title}: not run: a unit test: {reason}")
-    if checks is ALL:
-        missing = [name for name in WANTED if not shutil.which(name)]
-        if missing:
-            print(f"not run: {', '.join(missing)}: not here; Debian 12 has no package of them")
+    missing = [name.rstrip(".") for name in wanted if not any(platform.title.startswith(name) for platform in found)]
+    if missing:
+        print(f"not run: {', '.join(missing)}: not here")
     results = [result.split(":")[0] for platform in found for result in platform.results.values()]
     failed = results.count("FAILED")
     print(f"{results.count('passed')} passed, {failed} failed, {results.count('not run')} not run")
@@ -368,10 +430,12 @@ def report(found, checks):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="g++ and clang++ of this machine, compiling only")
+    parser.add_argument("--roots", action="store_true", help="the compilers of build/platforms/debian-N too")
     parser.add_argument("--all", action="store_true", help="the unit tests with every compiler")
     parser.add_argument("names", nargs="*", help="only platforms whose title contains one of these")
     arguments = parser.parse_args()
-    found = [platform for platform in platforms(arguments.quick)
+    roots = sorted(BUILD.glob("debian-[0-9][0-9]")) if arguments.roots else []
+    found = [platform for platform in platforms(arguments.quick, roots)
              if not arguments.names or any(name in platform.title for name in arguments.names)]
     if not found:
         sys.exit(f"no compiler is called like {' or '.join(arguments.names)}")
@@ -379,7 +443,7 @@ def main():
         platform.has_unit_tests |= arguments.all
     checks = QUICK if arguments.quick else ALL
     try_all(found, checks)
-    return report(found, checks)
+    return report(found, checks, [] if arguments.quick or arguments.names else WANTED)
 
 
 if __name__ == "__main__":

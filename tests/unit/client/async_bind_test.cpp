@@ -72,7 +72,11 @@ TEST_CASE("a bound function takes span and values to a thread, a jthread, a futu
             (void)test_tracer().scope("work");
         };
         std::thread(bind(work)).join();
+#if defined(__cpp_lib_jthread)  // libc++ 19 has none.
         std::jthread(bind([&work](const std::stop_token&) { work(); })).join();
+#else
+        work();
+#endif
         std::async(std::launch::async, bind(work)).get();
         Pool pool;
         std::promise<void> done;

@@ -308,7 +308,7 @@ TEST_CASE("reclaim leaves living segments alone, its own and their locks too") {
     }
     char byte = 0;
     REQUIRE(::read(ready[0], &byte, 1) == 1);
-    const FileId mine[] = {{own.device, own.inode}};
+    const std::vector<FileId> mine{{own.device, own.inode}};
     const Reclaimed reclaimed = reclaim_dead_segments(place.directory, {0, 1ULL << 40}, mine, 0);
     CHECK(reclaimed.files == 0);
     CHECK(place.files().size() == 2);
