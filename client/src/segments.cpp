@@ -305,7 +305,9 @@ static shm::CreateError create_where_room_is(Process& process, shm::RingDirector
 
 // After the ring is there: what was removed before it, or is now, has a place to be counted in.
 static void count_reclaimed(Process& process, shm::RingDirectory& directory, std::uint64_t bytes) {
-    if (directory.bytes_free < directory.bytes / 2) reclaim(process, directory, {0, bytes * 2});
+    // What programs left behind a moment ago a living daemon has yet to see, and removes itself.
+    if (directory.bytes_free < directory.bytes / 2 && live_generation(process) == 0)
+        reclaim(process, directory, {0, bytes * 2});
     const shm::Reclaimed reclaimed = std::exchange(process.reclaimed, {});
     if (reclaimed.files == 0) return;
     process.count(shm::ProcessCounter::reclaimed_files, reclaimed.files);

@@ -300,6 +300,23 @@ TEST_CASE("dead rings that a living daemon has mapped are left to it, however fu
     }).clean();
 }
 
+TEST_CASE("while a daemon lives no ring is removed until the room is needed") {
+    if (skipped(can_mount(), "mounting needs root and a mount namespace")) return;
+    const RingDirectory directory;
+    run_child(directory.path(), [&] {
+        enter_mount_namespace();
+        mount_tmpfs(directory.path(), "size=16m");
+        write_file(directory.path() + "/ballast", std::string(9 << 20, 'x'));
+        put_living_daemon(directory.path(), 5);
+        // One right after the other: the daemon has mapped none of them yet.
+        for (int i = 0; i < 4; ++i)
+            run_child(directory.path(), [] { (void)test_tracer().span("short"); }).clean();
+        const Rings rings = read_rings(directory.path());
+        EXPECT(rings.counted(shm::ProcessCounter::reclaimed_files) == 0);
+        EXPECT(rings.spans.size() == 4);
+    }).clean();
+}
+
 TEST_CASE("rings leave room for a daemon, and none is removed for a ring that is not made") {
     if (skipped(can_mount(), "mounting needs root and a mount namespace")) return;
     const RingDirectory directory;
