@@ -14,7 +14,7 @@
 
 // The standard variables:
 // https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ An empty value
-// is as good as none; an unknown one is reported once and ignored.
+// is as good as none; an unknown one is reported and ignored.
 
 namespace oteld::sdk {
 namespace {
@@ -136,7 +136,12 @@ std::uint64_t ratio_of_environment() {
 
 Sampler sampler() {
     Sampler result;
-    result.disabled = equals(trimmed(environment("OTEL_SDK_DISABLED")), "true");
+    const std::string_view disabled = trimmed(environment("OTEL_SDK_DISABLED"));
+    result.disabled = equals(disabled, "true");
+    if (!result.disabled && !disabled.empty() && !equals(disabled, "false")) {
+        warn("OTEL_SDK_DISABLED=%.*s is ignored: it must be true or false",
+             static_cast<int>(disabled.size()), disabled.data());
+    }
     const std::string_view name = trimmed(environment("OTEL_TRACES_SAMPLER"));
     std::string_view root = name;
     result.parent_based =

@@ -135,9 +135,14 @@ TEST_CASE("OTEL_SDK_DISABLED leaves not even a file") {
             .clean();
         CHECK(directory.files() == 0);
     }
-    for (const char* value : {"false", "1", ""}) {
-        CHECK(in_child([] { (void)test_tracer().span("s"); }, {{"OTEL_SDK_DISABLED", value}})
-                  .spans.size() == 1);
+    for (const std::string value : {"false", "False", "1", ""}) {
+        CAPTURE(value);
+        const RingDirectory directory;
+        const Child child = run_child(directory.path(), [] { (void)test_tracer().span("s"); },
+                                      {{"OTEL_SDK_DISABLED", value}});
+        child.clean();
+        CHECK(read_rings(directory.path()).spans.size() == 1);
+        CHECK(child.said("OTEL_SDK_DISABLED") == (value == "1"));
     }
 }
 
