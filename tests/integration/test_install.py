@@ -43,6 +43,14 @@ foreach(kind api client client_static)
 endforeach()
 """
 
+C_CMAKE = """
+cmake_minimum_required(VERSION 3.16)
+project(stranger C)
+find_package(oteld REQUIRED)
+add_executable(stranger stranger.c)
+target_link_libraries(stranger oteld::${KIND})
+"""
+
 OPENTELEMETRY_PROGRAM = """
 #include <oteld/opentelemetry.hpp>
 #include <opentelemetry/trace/provider.h>
@@ -148,6 +156,17 @@ def test_a_program_of_find_package_records(cmake_programs, daemon, kind):
     spans_arrive(daemon, cmake_programs / f"with_{kind}", 2, f"cmake-{kind}")
     needed = run("readelf", "-d", cmake_programs / f"with_{kind}")
     assert ("liboteld.so" in needed) == (kind == "client")
+
+
+@pytest.mark.parametrize("kind", ["client", "client_static"])
+def test_a_program_of_a_project_of_c_alone_records(prefix, daemon, tmp_path, kind):
+    skip_under_sanitizers(prefix)
+    (tmp_path / "stranger.c").write_text(readme_block("c"))
+    (tmp_path / "CMakeLists.txt").write_text(C_CMAKE)
+    run("cmake", "-G", "Ninja", "-S", tmp_path, "-B", tmp_path / "build", f"-DKIND={kind}", f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "--build", tmp_path / "build")
+    daemon.start(CONFIG)
+    spans_arrive(daemon, tmp_path / "build/stranger", 1, f"c-{kind}")
 
 
 @pytest.mark.parametrize("before", ["ON", "OFF"])
