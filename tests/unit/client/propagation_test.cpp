@@ -264,6 +264,7 @@ TEST_CASE("a remote context is continued: the same trace, a new span, its state 
     CHECK(rings.span("served").parent_id == SPAN);
     CHECK(rings.span("served").trace_state == "a=1");
     CHECK(rings.span("served").flags == 0x303);
+    CHECK(rings.span("served").attributes.empty());  // Baggage stays out of spans.
     CHECK(rings.span("by option").parent_id == SPAN);
 }
 

@@ -184,6 +184,9 @@ TEST_CASE("W3C: what is written") {
     CHECK(written(SpanContext({1}, {3}, 0, false, "a=1")) ==
           "traceparent: 00-01000000000000000000000000000000-0300000000000000-00\n"
           "tracestate: a=1\n");
+    // What came as a later version goes on as this one.
+    CHECK(text_of(headers_of(w3c.extract(Headers{{"traceparent", "cc-" TRACE "-" SPAN "-ff-more"}}),
+                             w3c)) == "traceparent: 00-" TRACE "-" SPAN "-03\n");
     CHECK(written(SpanContext()) == "");
     CHECK(written(SpanContext({1}, {0}, 1, false)) == "");
     CHECK(written(SpanContext({0}, {1}, 1, false)) == "");
