@@ -206,6 +206,10 @@ TEST_CASE("a function's name is found in what compilers call it") {
     CHECK(qualified_name("X::operator bool() const") == "X::operator bool");
     CHECK(qualified_name("bool {anonymous}::operator<(X, X)") == "{anonymous}::operator<");
     CHECK(qualified_name("const char* f(void (*)(int))") == "f");
+    CHECK(qualified_name("void (* ns::f(int))(double)") == "ns::f");
+    CHECK(qualified_name("void (*X::f(int) const)(double)") == "X::f");
+    CHECK(qualified_name("X::operator operator_t()") == "X::operator operator_t");
+    CHECK(qualified_name("std::pair<int, operator_t> X::f()") == "X::f");
     CHECK(qualified_name("X::X()") == "X::X");
     CHECK(qualified_name("") == "");
 }
