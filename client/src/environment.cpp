@@ -1,3 +1,4 @@
+#include "c_locale.hpp"
 #include "provider.hpp"
 #include "signals.hpp"
 
@@ -123,6 +124,7 @@ std::uint64_t ratio_of_environment() {
     const std::string text(trimmed(environment("OTEL_TRACES_SAMPLER_ARG")));
     if (text.empty()) return Sampler::always;
     char* end = nullptr;
+    const CLocale points;
     const double ratio = std::strtod(text.c_str(), &end);
     if (*end != 0 || !(ratio >= 0.0 && ratio <= 1.0)) {
         warn(

@@ -1,5 +1,6 @@
 #include "oteld/readable_span.hpp"
 
+#include "c_locale.hpp"
 #include "clock.hpp"
 #include "hooks.hpp"
 #include "shm/span_view.hpp"
@@ -113,6 +114,7 @@ void put_value(std::string& out, const RecordedValue& value, bool quoted) {
         out += std::to_string(*integer);
     } else if (const auto* real = std::get_if<double>(&value.is)) {
         // The shortest form that reads back as the same.
+        const sdk::CLocale points;
         for (int digits = 6; digits <= 17; ++digits) {
             std::snprintf(number, sizeof number, "%.*g", digits, *real);
             if (std::strtod(number, nullptr) == *real) break;

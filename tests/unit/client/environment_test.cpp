@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <clocale>
+#include <cstdlib>
 #include <set>
 
 namespace oteld::test {
@@ -106,6 +108,29 @@ TEST_CASE(
         CHECK(got.roots == 2000);
         CHECK(got.warned);
     }
+}
+
+TEST_CASE("numbers have points in a program whose locale has commas, too") {
+    const RingDirectory locales;
+    const std::string make =
+        "localedef -i de_DE -f UTF-8 " + locales.path() + "/de_DE.UTF-8 >/dev/null 2>&1";
+    if (std::system(make.c_str()) != 0) {
+        MESSAGE("not run: localedef makes no German locale");
+        return;
+    }
+    const RingDirectory directory;
+    const Child child = run_child(directory.path(),
+                                  [] {
+                                      EXPECT(std::setlocale(LC_ALL, "de_DE.UTF-8") != nullptr);
+                                      EXPECT(!test_tracer().span("s").recording());
+                                      EXPECT(RecordedValue(1.5).text() == "1.5");
+                                      EXPECT(*std::localeconv()->decimal_point == ',');
+                                  },
+                                  {{"LOCPATH", locales.path()},
+                                   {"OTEL_TRACES_SAMPLER", "traceidratio"},
+                                   {"OTEL_TRACES_SAMPLER_ARG", "0.0"}});
+    child.clean();
+    CHECK(child.text.empty());
 }
 
 TEST_CASE("an unknown sampler is named, and the default stands in") {
