@@ -208,8 +208,14 @@ void hooked_start(abi::Span* span, std::uint8_t* at) noexcept {
     span->watched |= watched_started;
     if (provider.hooks->ids != nullptr) generate_ids(*span, provider);
     const SamplingResult result = decide(*span, at, provider, parent);
-    if (result.trace_state) set_trace_state(span->context, *result.trace_state);
     bool sampled = result.decision == Decision::record_and_sample;
+    if (result.trace_state)
+        set_trace_state(span->context, *result.trace_state);
+    else if (provider.hooks->sampler == nullptr && parent.raw().remote != 0)
+        check_threshold(
+            span->context,
+            provider.sampler.parent_based && (span->watched & watched_parent_decides) != 0,
+            sampled);
     if (!sampled) at = result.decision == Decision::drop ? nullptr : make_private(*span, at);
     count_started(*span, sampled);
     if (at == nullptr) {

@@ -111,6 +111,13 @@ void append_key_value(std::string& out, std::uint32_t field, std::string_view ke
 // The threshold of a ratio from 0 to 1.
 [[nodiscard]] std::uint64_t ratio_threshold(double ratio) noexcept;
 
+// The trace state of a remote parent says in OpenTelemetry's own member by which threshold the
+// trace was sampled ("ot=th:8"), and spans are scaled up by it. Takes the threshold out where a
+// built-in sampler has not followed the parent, or the trace's randomness says that the parent did
+// not follow the threshold.
+// https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/
+void check_threshold(abi::Context& context, bool parent_decided, bool sampled) noexcept;
+
 // Sends the next start of every scope, on any thread, the slow way. Threads: any; no lock.
 void forget_scopes() noexcept;
 [[nodiscard]] Scope* intern_scope(const abi::ScopeInfo& info);

@@ -6,6 +6,7 @@
 #include "provider.hpp"
 #include "random.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <ctime>
@@ -80,7 +81,68 @@ private:
     const bool xray_;
 };
 
+// The next part of "rv:0123456789abcd;th:8".
+bool take_part(std::string_view& left, std::string_view& part) noexcept {
+    if (left.empty()) return false;
+    part = left.substr(0, left.find(';'));
+    left.remove_prefix(std::min(left.size(), part.size() + 1));
+    return true;
+}
+
+// "8" for "th:"; with no data, not just empty: it is not there.
+std::string_view value_of(std::string_view member, std::string_view name) noexcept {
+    for (std::string_view part; take_part(member, part);)
+        if (part.substr(0, name.size()) == name) return part.substr(name.size());
+    return {};
+}
+
+// Of 56 bits, the left digits of which are given; more than 56: they are not.
+std::uint64_t fraction(std::string_view digits) noexcept {
+    std::uint64_t value = 0;
+    for (std::size_t i = 0; i < 14; ++i) {
+        const char c = i < digits.size() ? digits[i] : '0';
+        const bool decimal = detail::is_digit(c);
+        if (!decimal && !(c >= 'a' && c <= 'f')) return UINT64_MAX;
+        value = value << 4U | static_cast<std::uint64_t>(decimal ? c - '0' : c - 'a' + 10);
+    }
+    return digits.empty() || digits.size() > 14 ? UINT64_MAX : value;
+}
+
 }  // namespace
+
+namespace sdk {
+
+void check_threshold(abi::Context& context, bool parent_decided, bool sampled) noexcept {
+    const SpanContext before(context);
+    const std::string_view member = before.trace_state("ot");
+    const std::string_view given = value_of(member, "th:");
+    if (given.data() == nullptr) return;
+    const std::uint64_t threshold = fraction(given);
+    if (threshold != UINT64_MAX && parent_decided) {
+        const std::string_view explicit_one = value_of(member, "rv:");
+        std::uint64_t random = explicit_one.size() == 14 ? fraction(explicit_one) : UINT64_MAX;
+        if (random == UINT64_MAX) {
+            std::memcpy(&random, context.trace_id + 8, sizeof random);
+            random = __builtin_bswap64(random) & 0xFFFFFFFFFFFFFFU;
+        }
+        if (!sampled || random >= threshold) return;
+    }
+    char rest[256];
+    std::size_t bytes = 0;
+    for (std::string_view left = member, part; take_part(left, part);) {
+        if (part.substr(0, 3) == "th:" || part.size() + 1 > sizeof rest - bytes) continue;
+        if (bytes != 0) rest[bytes++] = ';';
+        std::memcpy(rest + bytes, part.data(), part.size());
+        bytes += part.size();
+    }
+    const SpanContext after = bytes == 0 ? before.without_trace_state("ot")
+                                         : before.with_trace_state("ot", {rest, bytes});
+    abi::release(context.trace_state);
+    context.trace_state = after.raw().trace_state;
+    abi::retain(context.trace_state);
+}
+
+}  // namespace sdk
 
 SamplerPointer always_on() {
     return std::make_shared<Threshold>(Sampler::BuiltIn{false, sdk::Sampler::always});

@@ -281,6 +281,12 @@ std::uint8_t* start_slowly(abi::Span* span, const void* scope_handle,
     if (record && !is_watched) own.flags |= 1U;
     put_context(span->context, own);
     abi::retain(own.trace_state);
+    if (own.trace_state != nullptr && parent.remote != 0 && !is_watched) {
+        const bool parent_decided =
+            provider->sampler.parent_based && parent_decides(parent, own.root);
+        check_threshold(span->context, parent_decided, record);
+        own.trace_state = span->context.trace_state;
+    }
     span->record = nullptr;
     if (!record) {
         add(lane->writer.producer->unsampled);

@@ -124,6 +124,59 @@ TEST_CASE("the built-in samplers decide as their names say, alone and for others
     CHECK(rings.unsampled == 8);
 }
 
+TEST_CASE("a threshold in the trace state goes on while it says how a span was sampled") {
+    // some_trace ends in zeros: its randomness is 0, below every threshold but that of 100 %.
+    const std::string rv = "ot=rv:80000000000000";
+    struct {
+        SamplerPointer sampler;
+        std::uint8_t flags;
+        std::string before, after;
+    } const rows[] = {
+        {parent_based(nullptr), 1, rv + ";th:8,a=1", rv + ";th:8,a=1"},
+        {parent_based(nullptr), 1, "a=1," + rv + ";th:80000000000001", rv + ",a=1"},
+        {parent_based(nullptr), 1, "ot=th:80000000000001;rv:80000000000000;x:y", rv + ";x:y"},
+        {parent_based(nullptr), 1, "a=1,ot=th:0", "a=1,ot=th:0"},
+        {parent_based(nullptr), 1, "a=1,ot=th:00000000000001", "a=1"},
+        {parent_based(nullptr), 1, "ot=th:8", ""},
+        {parent_based(nullptr), 0, "ot=th:8", "ot=th:8"},
+        {parent_based(nullptr), 1, rv + ";th:F", rv},
+        {parent_based(nullptr), 1, rv + ";th:", rv},
+        {parent_based(nullptr), 1, rv + ";th:000000000000000", rv},
+        {parent_based(nullptr), 1, "ot=rv:8;th:0;rv:x", "ot=rv:8;th:0;rv:x"},
+        {parent_based(nullptr), 1, "ot=rv:8000000000000x;th:8", "ot=rv:8000000000000x"},
+        {parent_based(nullptr), 1, "ot=xth:8;th", "ot=xth:8;th"},
+        {parent_based(nullptr), 1, "tot=th:8", "tot=th:8"},
+        {always_on(), 1, rv + ";th:8", rv},
+        {always_off(), 1, rv + ";th:8", rv},
+        {trace_id_ratio(1), 0, rv + ";th:0;", rv},
+        {trace_id_ratio(0), 1, "ot=th:0", ""},
+        // Their trace state is their own.
+        {std::make_shared<OwnSampler>(), 1, "ot=th:8", "ot=th:8"},
+        {parent_based(always_on(), {always_on()}), 1, "ot=th:8", "ot=th:8"},
+    };
+    for (const auto& row : rows) {
+        CAPTURE(row.before);
+        for (const bool watched : {false, true}) {
+            const Rings rings = in_child([&] {
+                Settings settings = Settings{}.sampler(row.sampler);
+                if (watched) settings.processor(std::make_shared<Notes>());
+                const TracerProvider provider{settings};
+                const SpanContext above = remote(row.flags, row.before);
+                auto span = provider.tracer("test").span("s", parent(above));
+                EXPECT(span.context().trace_state() == row.after);
+                // Not remote: what is decided stays.
+                const std::string_view local = "ot=th:fff";
+                const SpanContext own(some_trace, some_span, 1, false, local);
+                auto below = provider.tracer("test").span("below", parent(own));
+                EXPECT(below.context().trace_state() == local);
+            });
+            check_balance(rings);
+            for (const ReadSpan& span : rings.spans)
+                if (span.name == "s") CHECK(span.trace_state == row.after);
+        }
+    }
+}
+
 TEST_CASE("own and X-Ray ids") {
     const Rings rings = in_child([] {
         const TracerProvider own{Settings{}.ids(std::make_shared<Numbers>())};
