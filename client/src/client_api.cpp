@@ -103,6 +103,7 @@ bool TracerProvider::shutdown(std::chrono::nanoseconds timeout) const noexcept {
     // Before the scopes are sent the slow way: see put_generation().
     if (provider.stopped.exchange(true, std::memory_order_seq_cst)) return false;
     sdk::forget_scopes();
+    sdk::tell_enabled_change();
     const std::uint64_t deadline = deadline_in(timeout);
     const bool processed = sdk::shut_down_processors(provider, deadline);
     return (provider.local || flush_until(deadline)) && processed;

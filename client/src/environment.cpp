@@ -138,8 +138,8 @@ std::uint64_t ratio_of_environment() {
 
 Sampler sampler() {
     Sampler result;
+    result.disabled = disabled_by_environment();
     const std::string_view disabled = trimmed(environment("OTEL_SDK_DISABLED"));
-    result.disabled = equals(disabled, "true");
     if (!result.disabled && !disabled.empty() && !equals(disabled, "false")) {
         warn("OTEL_SDK_DISABLED=%.*s is ignored: it must be true or false",
              static_cast<int>(disabled.size()), disabled.data());
@@ -177,6 +177,10 @@ bool has(const StringPairs& pairs, std::string_view key) noexcept {
 }
 
 }  // namespace
+
+bool disabled_by_environment() noexcept {
+    return equals(trimmed(environment("OTEL_SDK_DISABLED")), "true");
+}
 
 void append_key_value(std::string& out, std::uint32_t field, std::string_view key,
                       const Value& value) {

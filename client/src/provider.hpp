@@ -91,6 +91,9 @@ struct Scope {
 
 // Spans of the scope are not recorded and not counted: a rule, a shutdown, OTEL_SDK_DISABLED.
 [[nodiscard]] bool silent(const Provider& provider, const Scope& scope) noexcept;
+// Behind whatever made scopes silent, or let them be heard again: calls those of
+// on_enabled_change().
+void tell_enabled_change() noexcept;
 
 using StringPairs = std::vector<std::pair<std::string, std::string>>;
 
@@ -98,6 +101,7 @@ using StringPairs = std::vector<std::pair<std::string, std::string>>;
 [[nodiscard]] Provider* make_provider(std::string_view service_name,
                                       std::string_view service_version,
                                       const StringPairs& attributes);
+[[nodiscard]] bool disabled_by_environment() noexcept;  // OTEL_SDK_DISABLED.
 // Made from the environment at the first call, which may throw std::bad_alloc.
 [[nodiscard]] const Provider* global_provider();
 // Null: nobody has asked for one yet.

@@ -295,6 +295,7 @@ void set_global_provider(const Provider* provider) noexcept {
             known->generation.store(Scope::unregistered, std::memory_order_seq_cst);
     }
     if (provider != nullptr) publish_context(*provider, Occasion::global_changed);
+    tell_enabled_change();
 }
 
 void forget_scopes() noexcept {

@@ -165,6 +165,16 @@ private:
     const void* provider_;
 };
 
+// For wrappers whose API says beforehand whether a tracer records. False: spans of tracers with
+// this name are neither recorded nor counted, because of Settings::scope(), shutdown() or
+// OTEL_SDK_DISABLED. Samplers and the daemon decide later. A provider of null: the global one.
+[[nodiscard]] __attribute__((visibility("default"))) bool enabled(
+    std::string_view tracer_name, const void* provider = nullptr) noexcept;
+// `changed` is called whenever that may have become another: after each make_global() and
+// shutdown(), on their thread, for as long as the process lives. The same one a second time changes
+// nothing. May throw std::bad_alloc.
+__attribute__((visibility("default"))) void on_enabled_change(void (*changed)() noexcept);
+
 // Waits until every span that ended before the call is safe with the daemon, not for a network.
 // False: the time is over or there is no daemon; nothing is lost by that, the spans stay in the
 // ring.

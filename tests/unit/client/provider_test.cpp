@@ -102,6 +102,37 @@ TEST_CASE("a scope that is off records nothing, counts nothing and passes its pa
         if (span.name == "inner") CHECK(span.at("parent") == "\"" + span.parent_id + "\"");
 }
 
+namespace {
+std::atomic<int> changes{0};
+void count_change() noexcept { ++changes; }
+}  // namespace
+
+TEST_CASE("a wrapper is told when another tracer is enabled than before") {
+    in_child([] {
+        on_enabled_change(count_change);
+        on_enabled_change(count_change);
+        EXPECT(enabled("noisy"));
+        const TracerProvider rules{Settings{}.scope("noisy", false)};
+        EXPECT(changes == 0);
+        EXPECT(!enabled("noisy", rules.raw()));
+        EXPECT(enabled("quiet", rules.raw()));
+        EXPECT(enabled("noisy"));
+        rules.make_global();
+        EXPECT(changes == 1);
+        EXPECT(!enabled("noisy"));
+        EXPECT(enabled("quiet"));
+        rules.shutdown(0ns);
+        EXPECT(changes == 2);
+        EXPECT(!enabled("quiet"));
+        rules.shutdown(0ns);
+        EXPECT(changes == 2);
+    });
+}
+
+TEST_CASE("before there is a provider the environment says what is enabled") {
+    in_child([] { EXPECT(!enabled("any")); }, {{"OTEL_SDK_DISABLED", "true"}});
+}
+
 TEST_CASE("scope rules hold with processors too") {
     run_child("/nonexistent/rings", [] {
         auto memory = std::make_shared<InMemoryExporter>();

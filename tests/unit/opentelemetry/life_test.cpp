@@ -154,6 +154,73 @@ TEST_CASE("a provider of one's own: its resource, its sampler; the global one wh
     CHECK(rings.unsampled == 1);
 }
 
+#if OPENTELEMETRY_ABI_VERSION_NO >= 2
+TEST_CASE("a tracer is enabled unless a rule, a shutdown or the environment silences it") {
+    const Rings rings = in_bridged_child([] {
+        const TracerPointer global = their_tracer("noisy.lib");
+        const TracerPointer quiet = their_tracer("quiet");
+        EXPECT(global->Enabled());
+        const TracerProvider rules{Settings{}.scope("noisy.*", false).sampler(always_off())};
+        const auto own = opentelemetry_provider(rules);
+        EXPECT(!own->GetTracer("noisy.other")->Enabled());
+        const TracerPointer of_its_own = own->GetTracer("quiet");
+        EXPECT(of_its_own->Enabled());  // A sampler decides for each span.
+        rules.make_global();
+        EXPECT(!global->Enabled());
+        EXPECT(quiet->Enabled());
+        EXPECT(!their_tracer("noisy.later")->Enabled());
+        rules.shutdown(0ns);
+        EXPECT(!quiet->Enabled());
+        EXPECT(!of_its_own->Enabled());
+        {
+            const testing::Recorder recorder;
+            EXPECT(global->Enabled());
+            EXPECT(!of_its_own->Enabled());
+        }
+        EXPECT(!global->Enabled());
+        const TracerProvider next;
+        next.make_global();
+        EXPECT(global->Enabled());
+        EXPECT(quiet->StartSpan("s")->IsRecording());
+    });
+    check_balance(rings);
+    CHECK(rings.spans.size() == 1);
+    CHECK(rings.unsampled == 0);
+}
+
+TEST_CASE("threads that change the provider at once leave a tracer right about it") {
+    in_bridged_child([] {
+        const TracerProvider off{Settings{}.scope("*", false)};
+        const TracerProvider on;
+        const TracerPointer tracer = their_tracer();
+        for (int i = 0; i < 200; ++i) {
+            std::thread other([&] { off.make_global(); });
+            on.make_global();
+            other.join();
+            EXPECT(tracer->Enabled() == tracer->StartSpan("s")->IsRecording());
+        }
+    });
+}
+#endif
+
+TEST_CASE("without a provider the environment says whether a tracer is enabled") {
+    for (const bool disabled : {false, true}) {
+        const Rings rings = in_bridged_child(
+            [disabled] {
+                const TracerPointer tracer = their_tracer();
+#if OPENTELEMETRY_ABI_VERSION_NO >= 2
+                EXPECT(tracer->Enabled() == !disabled);
+#endif
+                EXPECT(tracer->StartSpan("s")->IsRecording() == !disabled);
+#if OPENTELEMETRY_ABI_VERSION_NO >= 2
+                EXPECT(tracer->Enabled() == !disabled);
+#endif
+            },
+            {{"OTEL_SDK_DISABLED", disabled ? "true" : "false"}});
+        CHECK(rings.spans.size() == (disabled ? 0 : 1));
+    }
+}
+
 TEST_CASE("a span that is not sampled has a context that says so, and so do its children") {
     const Rings rings = in_bridged_child(
         [] {
