@@ -90,6 +90,12 @@ void TracerProvider::make_global() const noexcept {
     sdk::set_global_provider(&provider_at(provider_));
 }
 
+std::optional<TracerProvider> TracerProvider::global() noexcept {
+    const sdk::Provider* known = sdk::known_global_provider();
+    if (known == nullptr) return std::nullopt;
+    return TracerProvider(static_cast<const void*>(known));
+}
+
 bool TracerProvider::force_flush(std::chrono::nanoseconds timeout) const noexcept {
     const sdk::Provider& provider = provider_at(provider_);
     const std::uint64_t deadline = deadline_in(timeout);

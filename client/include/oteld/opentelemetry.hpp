@@ -341,7 +341,8 @@ public:
         constexpr std::uint64_t most = INT64_MAX / 1000;
         const std::chrono::microseconds time(
             static_cast<std::int64_t>(timeout < most ? timeout : most));
-        static_cast<void>(provider_ ? provider_->force_flush(time) : force_flush(time));
+        const auto provider = provider_ ? provider_ : oteld::TracerProvider::global();
+        static_cast<void>(provider ? provider->force_flush(time) : force_flush(time));
     }
     void CloseWithMicroseconds(std::uint64_t timeout) noexcept override {
         ForceFlushWithMicroseconds(timeout);

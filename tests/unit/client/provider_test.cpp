@@ -129,6 +129,26 @@ TEST_CASE("a wrapper is told when another tracer is enabled than before") {
     });
 }
 
+TEST_CASE("the global provider is the environment's, the one made so, or what a Recorder hides") {
+    const Rings rings = in_child([] {
+        EXPECT(!TracerProvider::global());
+        oteld::tracer("t").span("s").end();
+        EXPECT(TracerProvider::global().has_value());
+        const TracerProvider own;
+        EXPECT(TracerProvider::global()->raw() != own.raw());
+        own.make_global();
+        EXPECT(TracerProvider::global()->raw() == own.raw());
+        {
+            const Recorder recorder;
+            TracerProvider::global()->tracer("t").span("recorded").end();
+            EXPECT(recorder.spans().size() == 1);
+        }
+        EXPECT(TracerProvider::global()->raw() == own.raw());
+    });
+    check_balance(rings);
+    CHECK(rings.spans.size() == 1);
+}
+
 TEST_CASE("before there is a provider the environment says what is enabled") {
     in_child([] { EXPECT(!enabled("any")); }, {{"OTEL_SDK_DISABLED", "true"}});
 }

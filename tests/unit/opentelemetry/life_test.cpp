@@ -296,6 +296,37 @@ TEST_CASE("a flush without a daemon says so in time, and is no end") {
 #endif
 }
 
+#if OPENTELEMETRY_ABI_VERSION_NO == 1
+namespace {
+
+class Flushes : public SpanProcessor {
+public:
+    bool force_flush(std::chrono::nanoseconds) override { return ++flushes > 0; }
+    int flushes = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a flush and a close reach the processors, of one's own provider and the global one") {
+    const Rings rings = in_bridged_child([] {
+        const auto tracer = their_tracer();
+        tracer->ForceFlush(0us);  // Before there is a provider.
+        const auto processor = std::make_shared<Flushes>();
+        const TracerProvider own{Settings{}.processor(processor)};
+        opentelemetry_provider(own)->GetTracer("t")->ForceFlush(0us);
+        EXPECT(processor->flushes == 1);
+        tracer->ForceFlush(0us);
+        EXPECT(processor->flushes == 1);
+        own.make_global();
+        tracer->ForceFlush(0us);
+        EXPECT(processor->flushes == 2);
+        tracer->Close(0us);
+        EXPECT(processor->flushes == 3);
+    });
+    CHECK(rings.spans.empty());
+}
+#endif
+
 TEST_CASE("an inherited span is inert in a fork's child, and the parent of the child's spans") {
     const Rings rings = in_bridged_child([] {
         const SpanPointer span = their_tracer()->StartSpan("before");
