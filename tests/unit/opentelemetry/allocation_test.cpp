@@ -1,6 +1,8 @@
 // What the bridge allocates, and what it does when it cannot.
 #include "bridge_fixture.hpp"
 
+#include "oteld/opentelemetry_context.hpp"
+
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -57,6 +59,27 @@ TEST_CASE("a span costs one allocation, a tracer that is known and events cost n
         const int before = allocations;
         span_like_any();
         EXPECT(allocations - before == 2);  // Counted twice, see above.
+    });
+}
+
+TEST_CASE("with one context for both, baggage that is there costs a scope no allocation") {
+    in_bridged_child([] {
+        using otel::context::RuntimeContext;
+        RuntimeContext::SetRuntimeContextStorage(opentelemetry_context_storage());
+        const SpanPointer span = their_tracer()->StartSpan("s");
+        const auto cost_of_a_scope = [&] {
+            const int before = allocations;
+            const otrace::Scope scope(span);
+            EXPECT(otrace::Tracer::GetCurrentSpan().get() == span.get());
+            return allocations - before;
+        };
+        cost_of_a_scope();
+        const int without = cost_of_a_scope();
+        otel::context::Context now = RuntimeContext::GetCurrent();
+        const auto token = RuntimeContext::Attach(
+            otel::baggage::SetBaggage(now, otel::baggage::Baggage::GetDefault()->Set(
+                                               "tenant", "too long to fit into a std::string")));
+        EXPECT(cost_of_a_scope() == without);
     });
 }
 

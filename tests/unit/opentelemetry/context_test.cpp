@@ -8,7 +8,9 @@
 #include <opentelemetry/baggage/baggage.h>
 #include <opentelemetry/baggage/baggage_context.h>
 
+#include <map>
 #include <memory>
+#include <string>
 #include <thread>
 
 namespace oteld::test {
@@ -108,18 +110,129 @@ TEST_CASE("a context without a span, and a remote one of ours with its trace sta
     CHECK(rings.span("served").flags == 0x301);
 }
 
-TEST_CASE("each API's baggage stays where it is set") {
+namespace {
+
+using TheirBaggage = nostd::shared_ptr<otel::baggage::Baggage>;
+
+TheirBaggage their_baggage() { return otel::baggage::GetBaggage(RuntimeContext::GetCurrent()); }
+std::string theirs_of(const char* key) {
+    std::string value;
+    return their_baggage()->GetValue(key, value) ? value : "none";
+}
+std::string ours_of(const char* key) {
+    const Baggage baggage = current().baggage();
+    return std::string(baggage.get(key).value_or("none"));
+}
+nostd::unique_ptr<otel::context::Token> attach_theirs(const TheirBaggage& baggage) {
+    otel::context::Context now = RuntimeContext::GetCurrent();
+    return RuntimeContext::Attach(otel::baggage::SetBaggage(now, baggage));
+}
+
+}  // namespace
+
+TEST_CASE("baggage that one API makes current is the other's, and is sent") {
     in_joined_child([] {
-        const auto ours = attach(current().with_baggage(Baggage().set("ours", "1")));
-        otel::context::Context now = RuntimeContext::GetCurrent();
-        const auto baggage = otel::baggage::Baggage::GetDefault()->Set("theirs", "2");
-        const auto token = RuntimeContext::Attach(otel::baggage::SetBaggage(now, baggage));
-        const auto span = tracer("ours").scope("s");
-        EXPECT(current().baggage().get("ours") == "1");
-        std::string value;
-        EXPECT(otel::baggage::GetBaggage(RuntimeContext::GetCurrent())->GetValue("theirs", value));
-        EXPECT(value == "2");
+        EXPECT(theirs_of("a") == "none");
+        {
+            const auto token = attach_theirs(their_baggage()->Set("a", "x y"));
+            EXPECT(ours_of("a") == "x y");
+            std::map<std::string, std::string> headers;
+            inject(headers);
+            EXPECT(headers["baggage"] == "a=x%20y");
+            const auto ours = attach(current().with_baggage(current().baggage().set("b", "2")));
+            EXPECT(theirs_of("a") == "x y");
+            EXPECT(theirs_of("b") == "2");
+            EXPECT(their_baggage()->ToHeader() == "a=x+y,b=2");
+            {
+                const auto third = attach_theirs(their_baggage()->Set("c", "3"));
+                EXPECT(current().baggage().size() == 3);
+                EXPECT(ours_of("b") == "2");
+            }
+            EXPECT(ours_of("c") == "none");
+            {
+                const auto without = attach(current().with_baggage({}));
+                EXPECT(theirs_of("a") == "none");
+            }
+            EXPECT(theirs_of("b") == "2");
+        }
+        EXPECT(current().baggage().empty());
+        EXPECT(theirs_of("a") == "none");
+        const auto served = attach(extract(std::map<std::string, std::string>{{"baggage", "k=v"}}));
+        EXPECT(theirs_of("k") == "v");
     });
+}
+
+TEST_CASE("baggage stays beneath spans of either API, and goes where the context goes") {
+    const Rings rings = in_joined_child([] {
+        const auto token = attach_theirs(their_baggage()->Set("a", "1"));
+        const TheirBaggage same = their_baggage();
+        const Baggage converted = current().baggage();
+        const auto b = tracer("ours").scope("b");
+        EXPECT(their_baggage().get() == same.get());
+        const otrace::Scope c(their_tracer()->StartSpan("c"));
+        EXPECT(their_baggage().get() == same.get());
+        EXPECT(current().baggage().raw() == converted.raw());
+        std::thread(bind([] {
+            EXPECT(theirs_of("a") == "1");
+            EXPECT(ours_of("a") == "1");
+        })).join();
+    });
+    check_balance(rings);
+    CHECK(rings.counted(shm::ProcessCounter::misuses) == 0);
+}
+
+TEST_CASE("baggage of ours is the same one beneath a scope of theirs, semicolons and all") {
+    in_joined_child([] {
+        const auto ours = attach(
+            current().with_baggage(Baggage().set("a", "1;2").set("b", "3", "p").set("c", "")));
+        const Baggage before = current().baggage();
+        const otrace::Scope scope(their_tracer()->StartSpan("s"));
+        EXPECT(current().baggage().raw() == before.raw());
+        EXPECT(theirs_of("b") == "3;p");
+        for (const auto& [key, value] :
+             {std::pair("a", "1"), std::pair("b", "3"), std::pair("d", "")}) {
+            const auto other = attach_theirs(their_baggage()->Set(key, value));
+            EXPECT(current().baggage().raw() != before.raw());
+            EXPECT(ours_of(key) == value);
+        }
+        const auto fewer = attach_theirs(their_baggage()->Delete("c"));
+        EXPECT(current().baggage().size() == 2);
+    });
+}
+
+TEST_CASE("a context of theirs without baggage has none here either, as long as it is current") {
+    in_joined_child([] {
+        static const ContextKey<int> key{"key"};
+        const auto ours = attach(current().with_baggage(Baggage().set("ours", "1")).with(key, 7));
+        {
+            const auto token = RuntimeContext::Attach(otel::context::Context());
+            EXPECT(ours_of("ours") == "none");
+            EXPECT(theirs_of("ours") == "none");
+            EXPECT(current().get(key) != nullptr);
+            const auto empty = attach_theirs(TheirBaggage());
+            EXPECT(ours_of("ours") == "none");
+        }
+        EXPECT(ours_of("ours") == "1");
+        EXPECT(theirs_of("ours") == "1");
+    });
+}
+
+TEST_CASE("baggage is the same on either side, its metadata too") {
+    const Baggage ours = Baggage().set("a", "1", "p;q=2").set("b", "").set("c", "\xC3\xA9");
+    const TheirBaggage theirs = to_opentelemetry(ours);
+    std::string value;
+    CHECK(theirs->GetValue("a", value));
+    CHECK(value == "1;p;q=2");
+    CHECK(theirs->ToHeader() == "a=1;p;q=2,b=,c=%C3%A9");
+    const Baggage back = from_opentelemetry(*theirs);
+    REQUIRE(back.size() == 3);
+    CHECK(back.entry("a")->value == "1");
+    CHECK(back.entry("a")->metadata == "p;q=2");
+    CHECK(back.get("b") == "");
+    CHECK(back.get("c") == "\xC3\xA9");
+    CHECK(from_opentelemetry(*to_opentelemetry(Baggage())).empty());
+    const auto doubtful = std::map<std::string, std::string>{{"", "no key"}};
+    CHECK(from_opentelemetry(otel::baggage::Baggage(doubtful)).empty());
 }
 
 TEST_CASE("a token is detached once, by hand or at its end") {
