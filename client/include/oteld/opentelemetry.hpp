@@ -68,7 +68,7 @@ public:
                       const otel::common::AttributeValue& value) noexcept override {
         if (limits_ == nullptr) return;
         Texts texts;
-        const Attribute attribute(view(key), to_value(value, texts));
+        const Attribute attribute = to_attribute(key, value, texts);
         const Lock lock(mutex_);
         span_.set(&attribute, 1);
     }
@@ -272,7 +272,7 @@ inline OpenTelemetrySpan::OpenTelemetrySpan(const Tracer& tracer, otel::nostd::s
               attributes.ForEachKeyValue(
                   [&](otel::nostd::string_view key, otel::common::AttributeValue value) noexcept {
                       Texts texts;
-                      const Attribute attribute(view(key), to_value(value, texts));
+                      const Attribute attribute = to_attribute(key, value, texts);
                       at = set_list(span, at, &attribute, 1);
                       return true;
                   });
