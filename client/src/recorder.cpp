@@ -21,7 +21,7 @@ bool is_child(const RecordedSpan& of, const RecordedSpan& child) noexcept {
 }
 
 // With quotes around texts, as within an array.
-std::string quoted(const RecordedValue& value) {
+std::string in_quotes(const RecordedValue& value) {
     const std::string text = RecordedValue(RecordedValue::Array{value}).text();
     return text.substr(1, text.size() - 2);
 }
@@ -31,9 +31,9 @@ void put_line(std::string& out, const RecordedSpan& span, std::size_t depth) {
     out += span.name;
     if (span.status == Status::ok) out += "  OK";
     if (span.status == Status::error) out += "  ERROR";
-    if (!span.status_description.empty()) out += ' ' + quoted(span.status_description);
+    if (!span.status_description.empty()) out += ' ' + in_quotes(span.status_description);
     for (const RecordedAttribute& attribute : span.attributes)
-        out += "  " + attribute.key + '=' + quoted(attribute.value);
+        out += "  " + attribute.key + '=' + in_quotes(attribute.value);
     out += '\n';
 }
 
