@@ -39,6 +39,10 @@ BOOST = next((path for path in (ROOT / "build/boost/usr/include", pathlib.Path("
               if (path / "boost/asio.hpp").exists()), None)
 
 
+# Whether a compiler gets along with the standard library: clang 17 does not with libstdc++ 14 in C++23.
+PROBE = "#include <map>\n#include <string>\nint f(std::map<std::string, int> m, std::string k) { return m[std::move(k)]; }"
+
+
 class NotRun(Exception):
     """What stands in the way."""
 
@@ -63,7 +67,8 @@ class Platform:
     def knows(self, standard, language="c++"):
         compiler = self.cxx if language == "c++" else self.cc
         return subprocess.run([compiler, *(self.flags if language == "c++" else []), f"-std={standard}", "-x", language,
-                               "-fsyntax-only", "/dev/null"], capture_output=True).returncode == 0
+                               "-fsyntax-only", "-"], capture_output=True, text=True,
+                              input=PROBE if language == "c++" else "").returncode == 0
 
     def spelt(self, standard):
         """The compiler's name of a standard; None: it does not know it."""
@@ -204,7 +209,7 @@ def headers_alone(platform):
 def standard(platform, name):
     spelt = platform.spelt(name)
     if spelt is None:
-        raise NotRun(f"{platform.title} does not know {name}")
+        raise NotRun(f"{platform.title} does not know {name}, or its standard library in {name}")
     for source in sorted({"library", *PROGRAMS}):
         if source == "asio" and BOOST is None:
             continue
