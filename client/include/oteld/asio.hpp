@@ -20,7 +20,8 @@
 // overlap. Jobs for a pool, which may overlap, take bind() instead. An `awaitable` that was not
 // spawned through with_context() must have no scope alive across co_await: it would stay current on
 // the thread that it leaves, and is counted as misuse if it ends out of order or on another one. So
-// is one that is destroyed with its io_context while suspended. Neither harms other contexts.
+// is one that is destroyed with its io_context while suspended. Neither harms other contexts, but
+// one that starts within a coroutine of with_context() before that goes on leaves its scope there.
 // bind(): the context of here around one handler. Its executor, allocator and other associations
 // are the handler's. It is gone before the call returns.
 //

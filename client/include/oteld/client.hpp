@@ -179,8 +179,8 @@ private:
 __attribute__((visibility("default"))) void on_enabled_change(void (*changed)() noexcept);
 
 // Waits until every span that ended before the call is safe with the daemon, not for a network;
-// processors are asked by TracerProvider::force_flush() only. False: the time is over or there is
-// no daemon; nothing is lost by that, the spans stay in the ring.
+// processors are asked by TracerProvider::force_flush() only. False: the time is over, or spans
+// wait and there is no daemon; nothing is lost by that, the spans stay in the ring.
 __attribute__((visibility("default"))) bool force_flush(std::chrono::nanoseconds timeout) noexcept;
 
 // Exceptions that left samplers, id generators and processors of the program's own, and ids of

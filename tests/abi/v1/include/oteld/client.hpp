@@ -146,6 +146,8 @@ public:
     }
     // Tracers of oteld::tracer() record under this provider from their next span on.
     void make_global() const noexcept;
+    // The one under which they do now. None: nobody has needed one yet.
+    [[nodiscard]] static std::optional<TracerProvider> global() noexcept;
 
     // Its processors' force_flush(), then the free function of that name, all within the timeout as
     // far as the processors keep to what is left of it. False: something was not done in time.
@@ -160,14 +162,25 @@ public:
 
 private:
     friend class testing::Recorder;
+    explicit TracerProvider(const void* provider) noexcept : provider_(provider) {}
     TracerProvider(const Settings& settings, bool local);
 
     const void* provider_;
 };
 
-// Waits until every span that ended before the call is safe with the daemon, not for a network.
-// False: the time is over or there is no daemon; nothing is lost by that, the spans stay in the
-// ring.
+// For wrappers whose API says beforehand whether a tracer records. False: spans of tracers with
+// this name are neither recorded nor counted, because of Settings::scope(), shutdown() or
+// OTEL_SDK_DISABLED. Samplers and the daemon decide later. A provider of null: the global one.
+[[nodiscard]] __attribute__((visibility("default"))) bool enabled(
+    std::string_view tracer_name, const void* provider = nullptr) noexcept;
+// `changed` is called whenever that may have become another: after each make_global() and
+// shutdown(), on their thread, for as long as the process lives. The same one a second time changes
+// nothing. May throw std::bad_alloc.
+__attribute__((visibility("default"))) void on_enabled_change(void (*changed)() noexcept);
+
+// Waits until every span that ended before the call is safe with the daemon, not for a network;
+// processors are asked by TracerProvider::force_flush() only. False: the time is over, or spans
+// wait and there is no daemon; nothing is lost by that, the spans stay in the ring.
 __attribute__((visibility("default"))) bool force_flush(std::chrono::nanoseconds timeout) noexcept;
 
 // Exceptions that left samplers, id generators and processors of the program's own, and ids of

@@ -13,7 +13,8 @@
 // client; instrumented libraries know nothing of it.
 // Threads: any; a span may be used by several at once, each call takes a lock of its own, which a
 // signal handler may find taken. One allocation a span. Nothing is thrown: out of memory a span is
-// not recorded. A tracer is never freed: there is one for each scope.
+// not recorded. A tracer is never freed: there is one for each scope. The code that includes this
+// must not be unloaded: the client calls it when another tracer is Enabled() than before.
 // Different from the SDK: status OK is final, and UNSET changes nothing. Tracer::Close() flushes.
 // https://opentelemetry-cpp.readthedocs.io/en/latest/api/GettingStarted.html
 #pragma once
@@ -41,6 +42,10 @@
 #include <typeinfo>
 #include <utility>
 
+// Whether there is Tracer::Enabled().
+#define OTELD_OPENTELEMETRY_ENABLED \
+    (OPENTELEMETRY_ABI_VERSION_NO >= 2 && OPENTELEMETRY_VERSION_MINOR >= 21)
+
 namespace oteld::detail {
 inline namespace OTELD_OPENTELEMETRY_VERSION {
 struct OpenTelemetryParent;
@@ -63,7 +68,7 @@ public:
                       const otel::common::AttributeValue& value) noexcept override {
         if (limits_ == nullptr) return;
         Texts texts;
-        const Attribute attribute(view(key), to_value(value, texts));
+        const Attribute attribute = to_attribute(key, value, texts);
         const Lock lock(mutex_);
         span_.set(&attribute, 1);
     }
@@ -267,7 +272,7 @@ inline OpenTelemetrySpan::OpenTelemetrySpan(const Tracer& tracer, otel::nostd::s
               attributes.ForEachKeyValue(
                   [&](otel::nostd::string_view key, otel::common::AttributeValue value) noexcept {
                       Texts texts;
-                      const Attribute attribute(view(key), to_value(value, texts));
+                      const Attribute attribute = to_attribute(key, value, texts);
                       at = set_list(span, at, &attribute, 1);
                       return true;
                   });
@@ -298,15 +303,20 @@ public:
                                    std::string_view name, std::string_view version,
                                    std::string_view schema_url, std::string_view attributes) {
         // Threads that ask at once may make it twice.
-        static std::atomic<OpenTelemetryTracer*> all{nullptr};
-        OpenTelemetryTracer* first = all.load(std::memory_order_acquire);
+        OpenTelemetryTracer* first = all().load(std::memory_order_acquire);
         for (OpenTelemetryTracer* known = first; known != nullptr; known = known->next_) {
             if (known->is(provider, name, version, schema_url, attributes)) return *known;
         }
+#if OTELD_OPENTELEMETRY_ENABLED
+        on_enabled_change(update_all);
+#endif
         auto* fresh =
             new OpenTelemetryTracer(provider, name, version, schema_url, attributes, first);
-        while (!all.compare_exchange_weak(fresh->next_, fresh, std::memory_order_acq_rel)) {
+        while (!all().compare_exchange_weak(fresh->next_, fresh, std::memory_order_acq_rel)) {
         }
+#if OTELD_OPENTELEMETRY_ENABLED
+        fresh->update();
+#endif
         return *fresh;
     }
 
@@ -331,7 +341,8 @@ public:
         constexpr std::uint64_t most = INT64_MAX / 1000;
         const std::chrono::microseconds time(
             static_cast<std::int64_t>(timeout < most ? timeout : most));
-        static_cast<void>(provider_ ? provider_->force_flush(time) : force_flush(time));
+        const auto provider = provider_ ? provider_ : oteld::TracerProvider::global();
+        static_cast<void>(provider ? provider->force_flush(time) : force_flush(time));
     }
     void CloseWithMicroseconds(std::uint64_t timeout) noexcept override {
         ForceFlushWithMicroseconds(timeout);
@@ -351,6 +362,30 @@ private:
           no_span_(
               std::make_shared<otel::trace::DefaultSpan>(otel::trace::SpanContext::GetInvalid())),
           next_(next) {}
+
+    static std::atomic<OpenTelemetryTracer*>& all() noexcept {
+        static std::atomic<OpenTelemetryTracer*> first{nullptr};
+        return first;
+    }
+#if OTELD_OPENTELEMETRY_ENABLED
+    static void update_all() noexcept {
+        for (OpenTelemetryTracer* one = all().load(std::memory_order_acquire); one != nullptr;
+             one = one->next_)
+            one->update();
+    }
+    // Of two threads that do so at once, the second one at the counter sees the provider that the
+    // first one saw, or a later one; and its answer is written behind the first one's.
+    void update() noexcept {
+        static std::atomic<unsigned> turns{0};
+        bool said = false;
+        turns.fetch_add(1, std::memory_order_acq_rel);
+        do {
+            said = enabled(name_, handle(provider_));
+            UpdateEnabled(said);
+            turns.fetch_add(1, std::memory_order_acq_rel);
+        } while (said != enabled(name_, handle(provider_)));
+    }
+#endif
 
     static const void* handle(const std::optional<TracerProvider>& provider) noexcept {
         return provider ? provider->raw() : nullptr;

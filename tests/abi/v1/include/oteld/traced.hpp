@@ -170,14 +170,26 @@ TracedFunction<std::decay_t<Function>> traced_function(std::string name, Functio
 
 namespace detail {
 
+// Where "operator" is a word of its own: not in "operators" or "operator_t".
+constexpr std::size_t find_operator(std::string_view text) noexcept {
+    constexpr std::string_view word = "operator";
+    constexpr auto in_word = [](char c) { return is_lower(lower(c)) || is_digit(c) || c == '_'; };
+    std::size_t at = text.rfind(word);
+    while (at != text.npos && ((at != 0 && in_word(text[at - 1])) ||
+                               (at + word.size() < text.size() && in_word(text[at + word.size()]))))
+        at = at == 0 ? text.npos : text.rfind(word, at - 1);
+    return at;
+}
+
 // "ns::Class::method" of what the compiler calls "int ns::Class::method(int) const [with T = int]".
 constexpr std::string_view qualified_name(std::string_view pretty) noexcept {
     for (const std::string_view templates : {" [with ", " [T = ", " ["}) {
         const std::size_t at = pretty.find(templates);
         if (at != pretty.npos && pretty.back() == ']') pretty = pretty.substr(0, at);
     }
-    // Back over the list of arguments. A lambda of gcc has none: "main()::<lambda(int)>".
-    if (!pretty.empty() && pretty.back() != '>') {
+    // Back over the list of arguments; over two where a function is returned: "int (* f(int))(X)".
+    // A lambda of gcc has none: "main()::<lambda(int)>".
+    while (!pretty.empty() && pretty.back() != '>') {
         std::size_t end = pretty.rfind(')');
         int depth = 0;
         while (end != pretty.npos) {
@@ -186,11 +198,13 @@ constexpr std::string_view qualified_name(std::string_view pretty) noexcept {
             if (end-- == 0) end = pretty.npos;
         }
         if (end != pretty.npos) pretty = pretty.substr(0, end);
+        if (pretty.empty() || pretty.back() != ')' || find_operator(pretty) != pretty.npos) break;
+        pretty.remove_suffix(1);
     }
     // Back to the space behind the type of the result. `operator bool` has one in its name, and
     // operators may have brackets without a partner.
     std::size_t begin = pretty.size();
-    const std::size_t symbol = pretty.rfind("operator");
+    const std::size_t symbol = find_operator(pretty);
     if (symbol != pretty.npos) begin = symbol;
     int depth = 0;
     while (begin != 0) {

@@ -215,7 +215,6 @@ struct Attribute {
 
     template <class T>
     Attribute(std::string_view name, const T& v) noexcept : key(name), value(v) {}
-    Attribute(std::string_view name, const char* v) noexcept : key(name), value(v) {}
     Attribute(std::string_view name, std::initializer_list<Scalar> v) noexcept
         : key(name), value(v) {}
     Attribute(std::string_view name, std::initializer_list<Attribute> v) noexcept

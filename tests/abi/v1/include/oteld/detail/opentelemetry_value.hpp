@@ -59,20 +59,23 @@ struct Texts {
 };
 
 // Refers to `from`, and to `texts` if it is an array of strings: both must live as long as it.
-inline Value to_value(const otel::common::AttributeValue& from, Texts& texts) noexcept {
+// The whole attribute, which is made where it stays: a copy of the value alone would read in one
+// piece what was written in several a moment ago, and wait for that.
+inline Attribute to_attribute(otel::nostd::string_view key,
+                              const otel::common::AttributeValue& from, Texts& texts) noexcept {
     using otel::nostd::span;
     return otel::nostd::visit(
-        [&texts](const auto& value) -> Value {
+        [&](const auto& value) -> Attribute {
             using T = std::decay_t<decltype(value)>;
             if constexpr (std::is_same_v<T, otel::nostd::string_view>) {
-                return view(value);
+                return {view(key), view(value)};
             } else if constexpr (std::is_same_v<T, span<const std::uint8_t>>) {
-                return bytes{value.data(), value.size()};
+                return {view(key), bytes{value.data(), value.size()}};
             } else if constexpr (std::is_same_v<T, span<const otel::nostd::string_view>>) {
                 texts = {value.data(), value.size()};
-                return texts;
+                return {view(key), texts};
             } else {
-                return value;
+                return {view(key), value};
             }
         },
         from);
@@ -89,7 +92,8 @@ public:
         from.ForEachKeyValue(
             [&](otel::nostd::string_view key, const otel::common::AttributeValue& value) noexcept {
                 Texts texts;
-                add(view(key), to_value(value, texts), field, limit, text_limit);
+                const Attribute attribute = to_attribute(key, value, texts);
+                add(attribute.key, attribute.value, field, limit, text_limit);
                 return true;
             });
     }
