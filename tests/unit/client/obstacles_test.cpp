@@ -33,7 +33,7 @@ bool root() { return ::geteuid() == 0; }
 
 // True when this is to be skipped, after saying so in the words that the summary counts.
 bool skipped(bool possible, const char* reason) {
-    if (!possible) MESSAGE("not run: ", reason);
+    if (!possible) MESSAGE("not run: ", std::string(reason));
     return !possible;
 }
 

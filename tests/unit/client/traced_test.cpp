@@ -133,6 +133,10 @@ TEST_CASE("each traced call that an exception leaves records it; the context is 
 }
 
 TEST_CASE("a cancelled thread is no exception") {
+#if defined(_LIBCPP_VERSION)
+    MESSAGE(
+        "not run: a thread of a program with LLVM's libunwind does not survive being cancelled");
+#else
     const Rings rings = in_child([] {
         pthread_t thread;
         EXPECT(pthread_create(
@@ -151,6 +155,7 @@ TEST_CASE("a cancelled thread is no exception") {
     });
     check_balance(rings);
     CHECK(rings.span("cancelled").events.empty());
+#endif
 }
 
 TEST_CASE("a traced function is a function: copied, moved, const, called from elsewhere") {
