@@ -223,6 +223,8 @@ TEST_CASE("Jaeger: what is written") {
     CHECK(again("", Baggage().set("a", "1 2", "p").set("b c", "3").set("d", "")) ==
           "uberctx-a: 1%202\nuberctx-d: \n");
     CHECK(again("", Baggage().set(repeated('k', 249), "1")) == "");
+    CHECK(again("", Baggage().set("Key", "1").set("a", "2").set("key", "3")) ==
+          "uberctx-a: 2\nuberctx-key: 3\n");
     CHECK(again("", Baggage().set("a", repeated('v', 8190)).set("b", "123").set("c", "1")) ==
           "uberctx-a: " + repeated('v', 8190) + "\nuberctx-c: 1\n");
 }

@@ -258,8 +258,14 @@ inline void extract_jaeger(const Reader& from, Context& context) noexcept {
     const std::size_t room = sizeof name - jaeger_baggage_prefix.size();
     std::size_t members = 0;
     std::size_t left = baggage_bytes_max;
-    for (const BaggageEntry entry : baggage) {
+    for (auto at = baggage.begin(); at != baggage.end();) {
+        const BaggageEntry entry = *at++;
         if (!is_token(entry.key) || entry.key.size() > room) continue;
+        // Names of headers have no case, keys do: of two that differ in nothing else the last goes.
+        bool again = false;
+        for (auto later = at; later != baggage.end() && !again; ++later)
+            again = same_name((*later).key, entry.key);
+        if (again) continue;
         const char* end = percent_encode(value, value + left, entry.value);
         if (end == nullptr) continue;
         if (++members > baggage_members_max) break;
