@@ -6,7 +6,6 @@
 #include "provider.hpp"
 #include "random.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <ctime>
@@ -81,31 +80,26 @@ private:
     const bool xray_;
 };
 
-// The next part of "rv:0123456789abcd;th:8".
-bool take_part(std::string_view& left, std::string_view& part) noexcept {
-    if (left.empty()) return false;
-    part = left.substr(0, left.find(';'));
-    left.remove_prefix(std::min(left.size(), part.size() + 1));
-    return true;
-}
-
-// "8" for "th:"; with no data, not just empty: it is not there.
+// "8" of "rv:0123456789abcd;th:8" for "th:"; with no data, not just empty: it is not there.
 std::string_view value_of(std::string_view member, std::string_view name) noexcept {
-    for (std::string_view part; take_part(member, part);)
+    while (!member.empty()) {
+        const std::string_view part = detail::next_part(member, ';');
         if (part.substr(0, name.size()) == name) return part.substr(name.size());
+    }
     return {};
 }
 
-// Of 56 bits, the left digits of which are given; more than 56: they are not.
+// Of 56 bits, the left digits of which are given; UINT64_MAX: they are not.
 std::uint64_t fraction(std::string_view digits) noexcept {
+    if (digits.empty() || digits.size() > 14) return UINT64_MAX;
     std::uint64_t value = 0;
     for (std::size_t i = 0; i < 14; ++i) {
-        const char c = i < digits.size() ? digits[i] : '0';
-        const bool decimal = detail::is_digit(c);
-        if (!decimal && !(c >= 'a' && c <= 'f')) return UINT64_MAX;
-        value = value << 4U | static_cast<std::uint64_t>(decimal ? c - '0' : c - 'a' + 10);
+        const int digit =
+            i < digits.size() ? detail::hex_digit(digits[i], detail::HexCase::lower) : 0;
+        if (digit < 0) return UINT64_MAX;
+        value = value << 4U | static_cast<unsigned>(digit);
     }
-    return digits.empty() || digits.size() > 14 ? UINT64_MAX : value;
+    return value;
 }
 
 }  // namespace
@@ -129,8 +123,10 @@ void check_threshold(abi::Context& context, bool parent_decided, bool sampled) n
     }
     char rest[256];
     std::size_t bytes = 0;
-    for (std::string_view left = member, part; take_part(left, part);) {
-        if (part.substr(0, 3) == "th:" || part.size() + 1 > sizeof rest - bytes) continue;
+    for (std::string_view left = member; !left.empty();) {
+        const std::string_view part = detail::next_part(left, ';');
+        if (part.empty() || part.substr(0, 3) == "th:" || part.size() >= sizeof rest - bytes)
+            continue;
         if (bytes != 0) rest[bytes++] = ';';
         std::memcpy(rest + bytes, part.data(), part.size());
         bytes += part.size();
